@@ -1,0 +1,99 @@
+"""THE rescale rule: an integer accumulator times a real ratio, in integers, with one rounding.
+
+``requantize(acc) = clamp(z + ((acc * m + 2**(n - 1)) >> n), lo, hi)`` in int64, arithmetic shift: round half up.
+This file and ``native/include/subbyte/requant.h`` are the definition; everything else must give the same bits.
+Source: Jacob et al. 2017, section 2.2, with one rounding instead of gemmlowp's two.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from subbyte.errors import LoweringError, unknown_name
+
+Arithmetic = Literal["m31", "m15", "shift"]
+ARITHMETICS: tuple[str, ...] = get_args(Arithmetic)
+
+_MANTISSA_BITS = {"m31": 31, "m15": 15}
+MAX_SHIFT = 62
+
+IntArray = npt.NDArray[np.signedinteger[Any]]
+
+
+def round_shift(product: IntArray, n: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """``(product + 2**(n - 1)) >> n`` in int64: division by 2**n, rounded half up; 1 <= n <= 62."""
+    shift = np.asarray(n, dtype=np.int64)
+    return (product.astype(np.int64) + (np.int64(1) << (shift - 1))) >> shift
+
+
+def requantize(
+    acc: IntArray, m: npt.ArrayLike, n: npt.ArrayLike, zero_point: int, lo: int, hi: int
+) -> npt.NDArray[np.int64]:
+    """Accumulators to stored integers.
+
+    Args:
+        acc: accumulators, |acc| <= 2**31.
+        m: integer multipliers, broadcast against acc.
+        n: right shifts 1..62, broadcast against acc.
+        zero_point: of the result.
+        lo: smallest result (a fused ReLU raises it).
+        hi: largest result.
+    """
+    scaled = round_shift(acc.astype(np.int64) * np.asarray(m, dtype=np.int64), n)
+    return np.clip(zero_point + scaled, lo, hi)
+
+
+def multiplier(ratio: float, arithmetic: Arithmetic) -> tuple[int, int]:
+    """The integers (m, n) with ``ratio ~ m * 2**-n``.
+
+    m31: 2**30 <= m < 2**31; m15: 2**14 <= m < 2**15; shift: m = 1, and for an exact left shift by k: m = 2**(k + 1),
+    n = 1. A ratio too small for n <= 62 is stored as (0, 1).
+
+    Raises:
+        LoweringError: the ratio is not positive and finite, too large, or no power of two in shift arithmetic.
+    """
+    if arithmetic not in ARITHMETICS:
+        raise LoweringError(*unknown_name("arithmetic", arithmetic, ARITHMETICS))
+    if not (math.isfinite(ratio) and ratio > 0):
+        raise LoweringError(
+            f"a rescale ratio is {ratio}",
+            "ratios of scales are positive and finite",
+            "calibrate on data that excites the layer",
+        )
+    mantissa, exponent = math.frexp(ratio)  # ratio = mantissa * 2**exponent, 0.5 <= mantissa < 1
+    if arithmetic == "shift":
+        return _shift_multiplier(ratio, mantissa, 1 - exponent)
+    bits = _MANTISSA_BITS[arithmetic]
+    m = round(math.ldexp(mantissa, bits))  # rint: ties to even
+    if m == 1 << bits:
+        m, exponent = m >> 1, exponent + 1
+    n = bits - exponent
+    if n < 1:
+        raise _too_large(ratio, 2.0 ** (bits - 1))
+    return (m, n) if n <= MAX_SHIFT else (0, 1)
+
+
+def _shift_multiplier(ratio: float, mantissa: float, n: int) -> tuple[int, int]:
+    if mantissa != 0.5:
+        raise LoweringError(
+            f"the rescale ratio {ratio} is no power of two",
+            "shift arithmetic divides by powers of two only",
+            "use arithmetic='m31' or 'm15', or power-of-two scales",
+        )
+    if n < -29:
+        raise _too_large(ratio, 2.0**29)
+    if n > MAX_SHIFT:
+        return 0, 1
+    return (1, n) if n >= 1 else (1 << (1 - n), 1)
+
+
+def _too_large(ratio: float, limit: float) -> LoweringError:
+    return LoweringError(
+        f"the rescale ratio {ratio} is too large",
+        f"ratios stay below {limit}",
+        "calibrate on data that excites the layer: its range collapsed",
+    )
