@@ -1,0 +1,70 @@
+# Every target works alone from a fresh clone: it makes .venv, installs what it needs and does its job.
+# Needs python3.11 (or PYTHON=...), make and a C++17 compiler; CMake and Ninja come from pip.
+
+PYTHON ?= python3.11
+JOBS   ?= 2
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+STAMPS := $(VENV)/stamps
+TESTS  ?= tests
+
+# Stamps are named by the content they stand for, so a changed, added or deleted file always leads to a new install.
+digest   = $(shell cat $(1) 2>/dev/null | cksum | cut -d ' ' -f 1)
+SOURCES := $(shell find src native cmake CMakeLists.txt CMakePresets.json pyproject.toml README.md LICENSE -type f \
+             ! -name '*.pyc' ! -name '*.so' 2>/dev/null | LC_ALL=C sort)
+TOOLS   := $(STAMPS)/tools-$(call digest,pyproject.toml constraints.txt)
+PACKAGE := $(STAMPS)/package-$(shell echo $(SOURCES) | cat - $(SOURCES) constraints.txt | cksum | cut -d ' ' -f 1)
+
+.PHONY: demo test test-all lint format sanitize install clean help
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
+
+demo: $(PACKAGE)  ## quantize a small CNN under several recipes, run it natively, print the table
+	$(BIN)/subbyte demo
+
+test: $(PACKAGE)  ## tests with a tenth of the random cases (TESTS=tests/graph for a part)
+	$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
+
+test-all: $(PACKAGE)  ## tests with all random cases
+	SUBBYTE_TEST_SCALE=1 $(BIN)/python -m pytest -n $(JOBS) $(TESTS)
+
+lint: $(PACKAGE)  ## ruff, mypy --strict, floors of the imports, house rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/house_rules.py
+
+format: $(TOOLS)  ## let ruff format and mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+sanitize: $(TOOLS)  ## native tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake --preset sanitize -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python"
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake --build --preset sanitize -j $(JOBS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ctest --preset sanitize
+
+install: $(PACKAGE)  ## only make .venv and install the package into it
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Everything but the package itself: its dependencies, the test and lint tools, and what builds the native engine.
+$(TOOLS): $(BIN)/python
+	$(PYTHON) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); e = p["project"]; \
+	  print("\n".join(p["build-system"]["requires"] + e["dependencies"] + sum(e["optional-dependencies"].values(), []) \
+	  + ["cmake", "ninja"]))' > $(VENV)/requirements.txt
+	$(PIP) install --quiet --constraint constraints.txt --requirement $(VENV)/requirements.txt
+	@mkdir -p $(STAMPS) && rm -f $(STAMPS)/tools-* && touch $@
+
+# No build isolation: the compiler's results stay in build/, so a change of one file rebuilds one file.
+$(PACKAGE): $(TOOLS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --quiet --no-build-isolation --no-deps --force-reinstall .
+	@mkdir -p $(STAMPS) && rm -f $(STAMPS)/package-* && touch $@
+
+clean:  ## remove .venv and everything built
+	rm -rf $(VENV) build dist .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
