@@ -47,7 +47,7 @@ def area_weights(source: int, target: int) -> npt.NDArray[np.float64]:
     edges = np.arange(target + 1) * source / target
     cells = np.arange(source)
     cover = np.minimum(edges[1:, None], cells + 1) - np.maximum(edges[:-1, None], cells)
-    return np.maximum(cover, 0.0) * target / source
+    return np.asarray(np.maximum(cover, 0.0) * target / source)
 
 
 def shrink(images: Images) -> Images:
@@ -105,7 +105,7 @@ def train(net: Network, images: Images, labels: Images, epochs: int, batch: int 
     for epoch in range(epochs):
         net.train()
         start, total = time.perf_counter(), 0.0
-        for part in torch.randperm(len(x), generator=generator).split(batch):
+        for part in torch.split(torch.randperm(len(x), generator=generator), batch):
             optimizer.zero_grad()
             loss = loss_of(net(shifted(x[part], generator)), y[part])
             loss.backward()
@@ -119,7 +119,7 @@ def accuracy(net: Network, images: Images, labels: Images) -> float:
     """Top-1 in percent."""
     net.eval()
     with torch.no_grad():
-        parts = torch.from_numpy(images)[:, None].float().div(255).split(1000)
+        parts = torch.split(torch.from_numpy(images)[:, None].float() / 255, 1000)
         found = torch.cat([net(part).argmax(1) for part in parts]).numpy()
     return 100.0 * float(np.mean(found == labels))
 
