@@ -1,1 +1,38 @@
+"""How a number is written in few bits; see README.md."""
 
+from __future__ import annotations
+
+from subbyte.formats.format import Format
+from subbyte.formats.granularity import Granularity, PerChannel, PerTensor, get_granularity
+from subbyte.formats.packing import packed_size
+from subbyte.formats.qtensor import QTensor
+from subbyte.formats.quantize import quantize_weight, requantize_with_scale
+from subbyte.formats.refusals import refusal, require_legal
+from subbyte.formats.registry import (
+    format_names,
+    formats,
+    get_format,
+    register_format,
+    resolve_format,
+    unregister_format,
+)
+
+__all__ = [
+    "Format",
+    "Granularity",
+    "PerChannel",
+    "PerTensor",
+    "QTensor",
+    "format_names",
+    "formats",
+    "get_format",
+    "get_granularity",
+    "packed_size",
+    "quantize_weight",
+    "refusal",
+    "register_format",
+    "requantize_with_scale",
+    "require_legal",
+    "resolve_format",
+    "unregister_format",
+]

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from subbyte.arithmetic.rounding import Seed
 from subbyte.errors import FormatError
+from subbyte.formats import encode as encoding
+from subbyte.formats.packing import MAX_LEVELS, Codes, default_packing, get_packing
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,29 +30,41 @@ class Format:
         1. ``table`` holds at least 2 and at most 65536 integers.
         2. The integers ascend strictly, so codes order like values.
         3. Every integer fits int16.
+        4. ``name`` is a letter, then at most 39 letters, digits and underscores.
+        5. ``packing`` holds as many levels as the table has.
+
+    Two formats are equal when name, table and packing are; title and source are words.
 
     Attributes:
         name: the specification in one word, e.g. ``int4``, ``levels17``.
-        table: integer value of each code, in code order; a ``range`` where the values are uniform.
-        packing: name of the packing used in files (see ``formats/packing.py``).
+        table: integer value of each code, in code order; kept as a ``range`` where the values are consecutive, else as
+            a tuple.
+        packing: name of the packing used in files (see ``formats/packing.py``); left out: the smallest one.
         title: one line for the card.
         source: paper and section, or standard.
     """
 
     name: str
     table: Sequence[int]
-    packing: str
-    title: str = ""
-    source: str = ""
+    packing: str = ""
+    title: str = field(default="", compare=False)
+    source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        values = np.asarray(self.table, dtype=np.int64)
-        ok = 2 <= values.size <= 65536 and bool(np.all(np.diff(values) > 0))
-        if not ok or values[0] < -32768 or values[-1] > 32767:
+        if not _NAME.fullmatch(self.name):
             raise FormatError(
-                f"format {self.name!r} has the table {list(self.table)[:8]}",
-                "a table holds 2 to 65536 strictly ascending integers of 16 bits",
-                "sort the values and remove duplicates",
+                f"a format is to be named {self.name!r}",
+                "a name is a letter, then at most 39 letters, digits and underscores",
+                "rename the format",
+            )
+        object.__setattr__(self, "table", _checked_table(self.name, self.table))
+        if not self.packing:
+            object.__setattr__(self, "packing", default_packing(self.levels))
+        if get_packing(self.packing).capacity < self.levels:
+            raise FormatError(
+                f"format {self.name!r} has {self.levels} levels and the packing {self.packing}",
+                "a packing holds every code of its format",
+                f"use {default_packing(self.levels)}, or leave the packing out",
             )
 
     @property
@@ -59,13 +79,13 @@ class Format:
 
     @cached_property
     def values(self) -> npt.NDArray[np.float64]:
-        """The values in code order, float64."""
-        return np.asarray(self.table, dtype=np.float64)
+        """The values in code order, float64, read-only."""
+        return _frozen(np.asarray(self.table, dtype=np.float64))
 
     @cached_property
     def integers(self) -> npt.NDArray[np.int32]:
-        """The values in code order, int32."""
-        return np.asarray(self.table, dtype=np.int32)
+        """The values in code order, int32, read-only."""
+        return _frozen(np.asarray(self.table, dtype=np.int32))
 
     @property
     def lo(self) -> int:
@@ -82,7 +102,13 @@ class Format:
         """Whether neighbouring values differ by exactly 1, so that ``table[c] = c + lo``."""
         return self.hi - self.lo + 1 == self.levels
 
-    @property
+    @cached_property
+    def step(self) -> int | None:
+        """The difference of all neighbouring values, None where they differ (1: uniform, 2: binary, mid-rise)."""
+        steps = np.diff(self.integers)
+        return int(steps[0]) if bool(np.all(steps == steps[0])) else None
+
+    @cached_property
     def symmetric(self) -> bool:
         """Whether for each value its negative is one too."""
         return bool(np.array_equal(self.integers, -self.integers[::-1]))
@@ -90,7 +116,12 @@ class Format:
     @property
     def has_zero(self) -> bool:
         """Whether 0 is a value."""
-        return bool(np.any(self.integers == 0))
+        return bool(self.integers[self.zero_code] == 0)
+
+    @cached_property
+    def zero_code(self) -> int:
+        """Code of 0, or of the value nearest to it; the negative one on ties."""
+        return int(np.argmin(np.abs(self.integers)))
 
     @property
     def max_abs(self) -> int:
@@ -118,3 +149,56 @@ class Format:
     def stored_hi(self) -> int:
         """Largest stored integer."""
         return self.hi - self.lo if self.storage == "uint8" else self.hi
+
+    # Reals to codes, codes to reals, codes to bytes.
+
+    def encode(
+        self,
+        x: npt.ArrayLike,
+        scale: npt.ArrayLike = 1.0,
+        zero_point: npt.ArrayLike = 0,
+        rounding: str = "half_even",
+        seed: Seed = None,
+    ) -> Codes:
+        """Nearest codes of reals; see ``formats/encode.py``."""
+        return encoding.encode(self, x, scale, zero_point, rounding, seed)
+
+    def decode(
+        self, codes: npt.ArrayLike, scale: npt.ArrayLike = 1.0, zero_point: npt.ArrayLike = 0
+    ) -> npt.NDArray[np.float64]:
+        """Reals of codes, ``scale * (table[code] - zero_point)`` in float64; see ``formats/encode.py``."""
+        return encoding.decode(self, codes, scale, zero_point)
+
+    def pack(self, codes: Codes) -> bytes:
+        """Codes (any shape, C order) to the bytes stored in files; FormatError where a code is not below levels."""
+        return get_packing(self.packing).pack(codes, self.levels)
+
+    def unpack(self, data: bytes, count: int) -> Codes:
+        """Bytes to a flat array of codes; FormatError unless they are exactly what ``pack`` writes."""
+        return get_packing(self.packing).unpack(data, count, self.levels)
+
+    def packed_size(self, count: int) -> int:
+        """Bytes of ``count`` packed codes."""
+        return get_packing(self.packing).size(count)
+
+
+def _checked_table(name: str, table: Sequence[int]) -> Sequence[int]:
+    """The table as a range where its values are consecutive, else as a tuple of Python integers."""
+    try:
+        values = [operator.index(v) for v in table] if 2 <= len(table) <= MAX_LEVELS else []
+    except TypeError:
+        values = []
+    ascending = all(a < b for a, b in itertools.pairwise(values))
+    if not values or not ascending or values[0] < -32768 or values[-1] > 32767:
+        raise FormatError(
+            f"format {name!r} has the table {list(table)[:8]}",
+            "a table holds 2 to 65536 strictly ascending integers of 16 bits",
+            "sort the values and remove duplicates",
+        )
+    consecutive = values[-1] - values[0] + 1 == len(values)
+    return range(values[0], values[-1] + 1) if consecutive else tuple(values)
+
+
+def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    array.setflags(write=False)
+    return array

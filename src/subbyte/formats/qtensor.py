@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +12,15 @@ from subbyte.errors import FormatError
 from subbyte.formats.format import Format
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class QTensor:
     """``real = scale * (table[code] - zero_point)``, tested by ``check()`` in this order.
 
     1. ``codes`` is a uint8 array of rank >= 1 with no axis of length 0.
     2. Every code is below ``format.levels``.
-    3. ``scale`` is float32, positive and finite, of shape () or (codes.shape[axis],).
-    4. ``zero_point`` is int32 of the shape of ``scale``.
-    5. ``axis`` names an axis of codes; it matters only where scale has one entry per channel.
+    3. ``axis`` names an axis of codes; it matters only where scale has one entry per channel.
+    4. ``scale`` is float32, positive and finite, of shape () or (codes.shape[axis],).
+    5. ``zero_point`` is int32 of the shape of ``scale``, and 0 unless the format's values are consecutive.
     """
 
     codes: npt.NDArray[np.uint8]
@@ -35,24 +36,26 @@ class QTensor:
 
     def check(self) -> None:
         """Test the five invariants; FormatError names the first that is broken."""
-        codes, scale = self.codes, self.scale
+        codes, scale, zero = self.codes, self.scale, self.zero_point
         if codes.dtype != np.uint8 or codes.ndim < 1 or 0 in codes.shape:
             raise self._broken(f"codes are {codes.dtype}{list(codes.shape)}", "1: uint8, rank >= 1, no empty axis")
         if int(codes.max()) >= self.format.levels:
             raise self._broken(f"the largest code is {codes.max()}", f"2: codes stay below {self.format.levels}")
         if not 0 <= self.axis < codes.ndim:
-            raise self._broken(f"axis is {self.axis}", f"5: axis lies in 0..{codes.ndim - 1}")
+            raise self._broken(f"axis is {self.axis}", f"3: axis lies in 0..{codes.ndim - 1}")
         if scale.dtype != np.float32 or scale.shape not in {(), (codes.shape[self.axis],)}:
-            raise self._broken(f"scale is {scale.dtype}{list(scale.shape)}", "3: one float32 per tensor or channel")
+            raise self._broken(f"scale is {scale.dtype}{list(scale.shape)}", "4: one float32 per tensor or channel")
         if not (np.all(np.isfinite(scale)) and np.all(scale > 0)):
-            raise self._broken("a scale is not positive and finite", "3: scales are positive and finite")
-        if self.zero_point.dtype != np.int32 or self.zero_point.shape != scale.shape:
-            raise self._broken(f"zero_point is {self.zero_point.dtype}{list(self.zero_point.shape)}", "4: int32 like scale")
+            raise self._broken("a scale is not positive and finite", "4: scales are positive and finite")
+        if zero.dtype != np.int32 or zero.shape != scale.shape:
+            raise self._broken(f"zero_point is {zero.dtype}{list(zero.shape)}", "5: int32 like scale")
+        if not self.format.uniform and bool(np.any(zero != 0)):
+            raise self._broken(f"{self.format.name} has a zero point", "5: zero points need consecutive values")
 
     def _broken(self, seen: str, rule: str) -> FormatError:
-        return FormatError(seen, f"QTensor invariant {rule}", "build the tensor with formats.quantize")
+        return FormatError(seen, f"QTensor invariant {rule}", "build the tensor with formats.quantize_weight")
 
-    def _spread(self, per_channel: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    def _spread(self, per_channel: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if per_channel.ndim == 0:
             return per_channel
         return per_channel.reshape([-1 if i == self.axis else 1 for i in range(self.codes.ndim)])
@@ -64,4 +67,13 @@ class QTensor:
 
     def dequantize(self) -> npt.NDArray[np.float32]:
         """The reals, float32."""
-        return (self.integers() * self._spread(self.scale)).astype(np.float32)
+        return np.asarray(self.integers() * self._spread(self.scale), dtype=np.float32)
+
+    def pack(self) -> bytes:
+        """The codes as the bytes stored in files, in C order."""
+        return self.format.pack(self.codes)
+
+    @property
+    def packed_size(self) -> int:
+        """Bytes of the packed codes, without scales and zero points."""
+        return self.format.packed_size(self.codes.size)

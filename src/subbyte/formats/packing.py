@@ -1,0 +1,280 @@
+"""Codes to bytes and back: how a quantized tensor lies in a file, with no bit wasted that a small rule can save.
+
+Two rules, each with a parameter in its name:
+
+``bits<k>``: a little-endian stream of k-bit codes: code i is bits i*k .. i*k+k-1, bit 0 is the lowest of byte 0.
+    k = 4 is nibbles (low one first), k = 8 is bytes.
+``radix<L>``: n codes are the digits of one number in base L, first code lowest, in a little-endian word of 1, 2, 4 or
+    8 bytes: the word with the fewest bits per code, the smaller one on ties (5 ternary codes in a byte, 27 codes of
+    5 levels in 8 bytes). The last word is cut to the bytes that its digits need.
+
+``unpack`` trusts nothing: wrong length, a code outside the format, a word above its digits' maximum and non-zero
+padding bits are refused, so every tensor has exactly one byte string.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from subbyte.errors import FormatError
+
+if TYPE_CHECKING:
+    from subbyte.formats.format import Format
+
+Codes: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
+
+MAX_LEVELS = 65536
+_WORD_BYTES = (1, 2, 4, 8)
+
+
+def code_dtype(levels: int) -> type[np.uint8] | type[np.uint16]:
+    """The array type of codes of a format: uint8 up to 256 levels, else uint16."""
+    return np.uint8 if levels <= 256 else np.uint16
+
+
+class Packing(Protocol):
+    """A bijection between sequences of codes and byte strings of a size that depends on their number alone."""
+
+    @property
+    def name(self) -> str:
+        """The rule with its parameter, as stored in files."""
+
+    @property
+    def capacity(self) -> int:
+        """Codes must be below this."""
+
+    @property
+    def bits_per_code(self) -> float:
+        """Stored bits per code in a long tensor."""
+
+    def size(self, count: int) -> int:
+        """Bytes of ``count`` codes."""
+
+    def pack(self, codes: Codes, levels: int) -> bytes:
+        """Codes (any shape, C order, uint8 or uint16) to bytes; FormatError where a code is not below levels."""
+
+    def unpack(self, data: bytes, count: int, levels: int) -> Codes:
+        """Bytes to a flat array of ``count`` codes; FormatError unless ``data`` is exactly what ``pack`` writes."""
+
+
+@dataclass(frozen=True)
+class Bits:
+    """``bits<k>``: a little-endian stream of k-bit codes."""
+
+    k: int
+
+    @property
+    def name(self) -> str:
+        """``bits<k>``."""
+        return f"bits{self.k}"
+
+    @property
+    def capacity(self) -> int:
+        """2**k."""
+        return 1 << self.k
+
+    @property
+    def bits_per_code(self) -> float:
+        """The value k."""
+        return float(self.k)
+
+    def size(self, count: int) -> int:
+        """Bytes of ``count`` codes: ceil(count * k / 8)."""
+        return (count * self.k + 7) // 8
+
+    def pack(self, codes: Codes, levels: int) -> bytes:
+        """See Packing."""
+        flat = _checked_codes(self, codes, levels)
+        if self.k == 8:
+            return flat.tobytes()
+        octets = flat.astype(flat.dtype.newbyteorder("<")).view(np.uint8).reshape(flat.size, flat.itemsize)
+        bits = np.unpackbits(octets, axis=1, count=self.k, bitorder="little")
+        return np.packbits(bits, bitorder="little").tobytes()
+
+    def unpack(self, data: bytes, count: int, levels: int) -> Codes:
+        """See Packing."""
+        _check_length(self, data, count, levels)
+        octets = np.frombuffer(data, dtype=np.uint8)
+        bits = np.unpackbits(octets, bitorder="little")
+        used = count * self.k
+        if bits[used:].any():
+            raise _damaged(self, "the padding bits after the last code are not zero")
+        dtype = code_dtype(levels)
+        rows = np.zeros((count, 8 * np.dtype(dtype).itemsize), dtype=np.uint8)
+        width = min(self.k, rows.shape[1])
+        stream = bits[:used].reshape(count, self.k)
+        if stream[:, width:].any():
+            raise _damaged(self, f"a code is not below {levels}")
+        rows[:, :width] = stream[:, :width]
+        codes = np.packbits(rows, axis=1, bitorder="little").reshape(-1).view(np.dtype(dtype).newbyteorder("<"))
+        return _below(self, codes.astype(dtype), levels)
+
+
+@dataclass(frozen=True)
+class Radix:
+    """``radix<L>``: several base-L digits in a little-endian word."""
+
+    base: int
+
+    @property
+    def name(self) -> str:
+        """``radix<L>``."""
+        return f"radix{self.base}"
+
+    @property
+    def capacity(self) -> int:
+        """The value L."""
+        return self.base
+
+    @cached_property
+    def layout(self) -> tuple[int, int]:
+        """(digits, bytes) of a word."""
+        words = [(_digits(self.base, 8 * size), size) for size in _WORD_BYTES]
+        return max(words, key=lambda w: (w[0] / w[1], -w[1]))
+
+    @property
+    def bits_per_code(self) -> float:
+        """Bits of a word over its digits."""
+        digits, size = self.layout
+        return 8 * size / digits
+
+    def _tail(self, digits: int) -> int:
+        """Bytes of a word that holds fewer digits than it could."""
+        largest: int = self.base**digits - 1
+        return (largest.bit_length() + 7) // 8
+
+    def size(self, count: int) -> int:
+        """Bytes of ``count`` codes: whole words, then a word cut to the bytes it needs."""
+        digits, size = self.layout
+        return count // digits * size + self._tail(count % digits)
+
+    def pack(self, codes: Codes, levels: int) -> bytes:
+        """See Packing."""
+        flat = _checked_codes(self, codes, levels)
+        digits, size = self.layout
+        padded = np.zeros(-(-flat.size // digits) * digits, dtype=np.uint64)
+        padded[: flat.size] = flat
+        words = padded.reshape(-1, digits) @ self._powers()
+        octets = words.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :size]
+        return octets.tobytes()[: self.size(flat.size)]
+
+    def unpack(self, data: bytes, count: int, levels: int) -> Codes:
+        """See Packing."""
+        _check_length(self, data, count, levels)
+        digits = self.layout[0]
+        words = self._words(data, count)
+        columns = np.empty((words.size, digits), dtype=code_dtype(levels))
+        base = np.uint64(self.base)
+        for i in range(digits):
+            rest = words // base
+            columns[:, i] = words - rest * base
+            words = rest
+        flat = columns.reshape(-1)
+        if words.any() or flat[count:].any():
+            raise _damaged(self, f"a word exceeds the largest number of {digits} digits, or of the last code")
+        return _below(self, flat[:count], levels)
+
+    def _powers(self) -> npt.NDArray[np.uint64]:
+        return np.array([self.base**i for i in range(self.layout[0])], dtype=np.uint64)
+
+    def _words(self, data: bytes, count: int) -> npt.NDArray[np.uint64]:
+        digits, size = self.layout
+        octets = np.zeros((-(-count // digits), size), dtype=np.uint8)
+        octets.reshape(-1)[: len(data)] = np.frombuffer(data, dtype=np.uint8)
+        wide = np.zeros((octets.shape[0], 8), dtype=np.uint8)
+        wide[:, :size] = octets
+        return wide.view("<u8").reshape(-1).astype(np.uint64)
+
+
+def _digits(base: int, bits: int) -> int:
+    """Largest n with base**n <= 2**bits."""
+    n = 0
+    while base ** (n + 1) <= 1 << bits:
+        n += 1
+    return n
+
+
+_PATTERN = re.compile(r"(bits|radix)([0-9]{1,3})")
+
+
+@lru_cache(maxsize=1024)
+def get_packing(name: str) -> Packing:
+    """The packing of a name: ``bits1`` .. ``bits16``, ``radix2`` .. ``radix256``.
+
+    Raises:
+        FormatError: no such packing.
+    """
+    match = _PATTERN.fullmatch(name)
+    if match is not None and not match[2].startswith("0"):
+        number = int(match[2])
+        if match[1] == "bits" and number <= 16:
+            return Bits(number)
+        if match[1] == "radix" and 2 <= number <= 256:
+            return Radix(number)
+    raise FormatError(
+        f"packing {name!r} is unknown",
+        "a packing is bits1 .. bits16 (a stream of k-bit codes) or radix2 .. radix256 (digits in base L)",
+        "leave the packing out: the format then takes the smallest one",
+    )
+
+
+def default_packing(levels: int) -> str:
+    """Name of the packing with the fewest bits per code; plain bits on ties."""
+    bits = Bits(max(1, (levels - 1).bit_length()))
+    if levels > 256:
+        return bits.name
+    radix = Radix(levels)
+    return radix.name if radix.bits_per_code < bits.bits_per_code else bits.name
+
+
+def packed_size(format: Format, count: int) -> int:
+    """Bytes that ``count`` codes of a format take in a file, exactly."""
+    return get_packing(format.packing).size(count)
+
+
+def _check_levels(packing: Packing, levels: int) -> None:
+    if not 1 <= levels <= packing.capacity:
+        raise FormatError(
+            f"{levels} levels are to be packed as {packing.name}",
+            f"{packing.name} holds 1 to {packing.capacity} levels",
+            f"use {default_packing(levels) if 2 <= levels <= MAX_LEVELS else 'a format of 2 to 65536 levels'}",
+        )
+
+
+def _checked_codes(packing: Packing, codes: Codes, levels: int) -> Codes:
+    """Flat codes of the dtype that the level count asks for, each below it."""
+    _check_levels(packing, levels)
+    array = np.asarray(codes)
+    if array.dtype.kind != "u" or (array.size and int(array.max()) >= levels):
+        raise FormatError(
+            f"codes are {array.dtype} with a maximum of {array.max() if array.size else 'none'}",
+            f"codes are unsigned integers below {levels}",
+            "encode with the same format that packs",
+        )
+    return np.ascontiguousarray(array.reshape(-1), dtype=code_dtype(levels))
+
+
+def _check_length(packing: Packing, data: bytes, count: int, levels: int) -> None:
+    _check_levels(packing, levels)
+    if count < 0 or len(data) != packing.size(count):
+        raise _damaged(packing, f"{len(data)} bytes cannot be {count} codes")
+
+
+def _below(packing: Packing, codes: Codes, levels: int) -> Codes:
+    if codes.size and int(codes.max()) >= levels:
+        raise _damaged(packing, f"a code is {codes.max()}, not below {levels}")
+    return codes
+
+
+def _damaged(packing: Packing, seen: str) -> FormatError:
+    return FormatError(
+        f"packed data ({packing.name}): {seen}",
+        "packed data is exactly what packing writes: right length, codes inside the format, zero padding",
+        "the file is damaged or was written by another program: write it again",
+    )

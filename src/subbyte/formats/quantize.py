@@ -1,0 +1,245 @@
+"""Weights to quantized tensors: a scale per tensor or channel, then the nearest codes.
+
+Granularity, symmetry, the choice of scale and the importance of inputs vary; the arithmetic does not: codes are the
+exact nearest values of the float32 weights under the float32 scale.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from subbyte.arithmetic.rounding import Seed
+from subbyte.errors import DataError, FormatError, unknown_name
+from subbyte.formats.format import Format
+from subbyte.formats.granularity import Granularity, PerChannel, PerTensor
+from subbyte.formats.qtensor import QTensor
+from subbyte.formats.refusals import require_legal
+from subbyte.formats.scales import Grid, clipless, least_squares
+
+Reals = npt.NDArray[np.float64]
+
+METHODS = ("min_max", "mse")
+"""How scales are chosen."""
+
+_SMALLEST = float(np.finfo(np.float32).tiny)
+"""Scales below the smallest normal float32 are those of a channel of zeros."""
+
+
+def quantize_weight(
+    w: npt.ArrayLike,
+    format: Format,
+    granularity: Granularity | None = None,
+    method: str = "min_max",
+    importance: npt.ArrayLike | None = None,
+    symmetric: bool = True,
+    rounding: str = "half_even",
+    seed: Seed = None,
+) -> QTensor:
+    """Quantize a weight tensor.
+
+    ``min_max`` takes the smallest scale that clips nothing on either side of the table (of int4, 7 up and 8 down).
+    ``mse`` searches about 90 scales around it and is never worse than it in (weighted) squared error.
+    A channel of zeros gets the tensor's largest scale (1 if all are zero) and the code of 0; where the format has no
+    zero it gets the smallest scale of the others and the code nearest to 0, which does the least harm.
+
+    Args:
+        w: weights, float32, rank >= 1, no empty axis.
+        format: number format; legality by ``formats/refusals.py``.
+        granularity: default PerChannel(0), or PerTensor for vectors.
+        method: ``min_max`` or ``mse``.
+        importance: for ``mse``: non-negative weights of squared errors, broadcasting against w (e.g. the mean square
+            of each input element, shape w.shape[1:]).
+        symmetric: False gives each scale a zero point (in table units), with 0 exactly representable.
+        rounding: a name of ``arithmetic/rounding.py``; anything but half_even may lie beyond the nearest value.
+        seed: for stochastic rounding.
+
+    Raises:
+        DataError: weights or importance are not finite, or empty.
+        FormatError: unknown method, format not legal for weights, or an affine 8-bit weight that leaves int8.
+    """
+    if method not in METHODS:
+        raise FormatError(*unknown_name("weight method", method, METHODS))
+    require_legal(format, "weight" if symmetric else "affine_weight")
+    array = _checked_weights(w)
+    spread = granularity or (PerChannel(0) if array.ndim > 1 else PerTensor())
+    spread.scale_shape(array.shape)
+    rows = spread.rows(array)
+    grid = Grid(format=format, zero_point=_zero_points(rows, format, symmetric))
+    start = _single(clipless(rows, grid))
+    alive = start >= _SMALLEST
+    scales = start.copy()
+    if method == "mse" and alive.any():
+        weight = None if importance is None else _checked_importance(importance, array, spread)[alive]
+        live = Grid(format=format, zero_point=grid.zero_point[alive])
+        scales[alive] = _searched(rows[alive], live, start[alive], weight)
+    scales[~alive] = _dead_scale(scales[alive], format)
+    tensor = _encoded(array, format, scales, grid.zero_point, spread, rounding, seed)
+    if not symmetric:
+        _check_recentred(tensor)
+    return tensor
+
+
+def requantize_with_scale(
+    w: npt.ArrayLike,
+    format: Format,
+    scale: npt.ArrayLike,
+    axis: int = 0,
+    zero_point: npt.ArrayLike | None = None,
+    rounding: str = "half_even",
+    seed: Seed = None,
+) -> QTensor:
+    """Codes of weights under given scales, e.g. scales that lowering raised or made powers of two.
+
+    Args:
+        w: weights, float32.
+        format: number format.
+        scale: () or (w.shape[axis],), positive; taken in float32.
+        axis: of the scales.
+        zero_point: integers like scale, in table units; None is 0.
+        rounding: a name of ``arithmetic/rounding.py``.
+        seed: for stochastic rounding.
+
+    Raises:
+        DataError: weights are not finite, or empty.
+        FormatError: shapes do not fit, a scale is not positive and finite, or the result leaves int8.
+    """
+    array = _checked_weights(w)
+    scales = np.asarray(scale, dtype=np.float32)
+    spread: Granularity = PerTensor() if scales.ndim == 0 else PerChannel(axis)
+    if scales.shape != spread.scale_shape(array.shape):
+        raise FormatError(
+            f"scales of shape {list(scales.shape)} for weights of shape {list(array.shape)}, axis {axis}",
+            "there is one scale for the tensor or one per channel",
+            "pass a scalar or one scale per index along the axis",
+        )
+    zeros = np.broadcast_to(np.asarray(0 if zero_point is None else zero_point), scales.shape).reshape(-1)
+    tensor = _encoded(array, format, scales.reshape(-1).astype(np.float64), zeros, spread, rounding, seed)
+    _check_recentred(tensor)
+    return tensor
+
+
+def squared_error(w: npt.ArrayLike, tensor: QTensor, importance: npt.ArrayLike | None = None) -> float:
+    """``sum(importance * (w - dequantized)**2)`` in float64."""
+    gap = np.asarray(w, dtype=np.float64) - _exact_reals(tensor)
+    weight = 1.0 if importance is None else np.asarray(importance, dtype=np.float64)
+    return float(np.sum(weight * gap * gap))
+
+
+def _exact_reals(tensor: QTensor) -> Reals:
+    shape = [1] * tensor.codes.ndim
+    if tensor.scale.ndim:
+        shape[tensor.axis] = -1
+    return tensor.integers() * tensor.scale.astype(np.float64).reshape(shape)
+
+
+def _encoded(
+    array: Reals, format: Format, scales: Reals, zeros: npt.NDArray[Any], spread: Granularity, rounding: str, seed: Seed
+) -> QTensor:
+    shape = spread.scale_shape(array.shape)
+    against = [-1 if shape and i == spread.axis else 1 for i in range(array.ndim)]
+    scale = scales.reshape(shape).astype(np.float32)
+    zero_point = zeros.reshape(shape).astype(np.int32)
+    # float64 holds the quotient of two float32 numbers well enough to decide every tie rightly.
+    codes = format.encode(
+        array, scale.astype(np.float64).reshape(against), zero_point.reshape(against), rounding=rounding, seed=seed
+    )
+    tensor = QTensor(
+        codes=codes.astype(np.uint8), format=format, scale=scale, zero_point=zero_point, axis=spread.axis
+    )
+    tensor.check()
+    return tensor
+
+
+def _zero_points(rows: Reals, format: Format, symmetric: bool) -> npt.NDArray[np.int64]:
+    """One per row, in table units: 0, or the integer that the real 0 falls on when [min, max] fills the table."""
+    if symmetric:
+        return np.zeros(rows.shape[0], dtype=np.int64)
+    largest, smallest = np.maximum(rows.max(axis=1), 0.0), np.minimum(rows.min(axis=1), 0.0)
+    step = (largest - smallest) / (format.levels - 1)
+    below = np.divide(-smallest, step, out=np.zeros_like(step), where=step > 0)
+    return np.asarray(np.clip(format.lo + np.rint(below), format.lo, format.hi), dtype=np.int64)
+
+
+def _searched(rows: Reals, grid: Grid, start: Reals, importance: Reals | None) -> Reals:
+    """The best of the min_max, the searched and the refined scale of each row, by exact error; earlier on ties."""
+    found = _single(least_squares(rows, grid, start, importance))
+    best, least = start.copy(), _exact_error(rows, grid, start, importance)
+    for _ in range(2):
+        error = _exact_error(rows, grid, found, importance)
+        better = error < least
+        best[better], least[better] = found[better], error[better]
+        found = _refined(rows, grid, best, importance)
+    return best
+
+
+def _integers(rows: Reals, grid: Grid, scale: Reals) -> Reals:
+    codes = grid.format.encode(rows, scale[:, None], grid.zero_point[:, None])
+    return grid.format.values[codes] - grid.zero_point[:, None]
+
+
+def _exact_error(rows: Reals, grid: Grid, scale: Reals, importance: Reals | None) -> Reals:
+    gap = _integers(rows, grid, scale) * scale[:, None] - rows
+    return np.asarray(np.sum(gap * gap if importance is None else importance * gap * gap, axis=1))
+
+
+def _refined(rows: Reals, grid: Grid, scale: Reals, importance: Reals | None) -> Reals:
+    """The least-squares scale of the codes at ``scale``: sum(w q) / sum(q q); ``scale`` itself where that is 0."""
+    q = _integers(rows, grid, scale)
+    weighted = q if importance is None else importance * q
+    above, below = np.sum(weighted * rows, axis=1), np.sum(weighted * q, axis=1)
+    refined = _single(np.divide(above, below, out=scale.copy(), where=below > 0))
+    return np.where(refined >= _SMALLEST, refined, scale)
+
+
+def _dead_scale(alive: Reals, format: Format) -> float:
+    if alive.size == 0:
+        return 1.0
+    return float(alive.max() if format.has_zero else alive.min())
+
+
+def _single(scale: Reals) -> Reals:
+    """Scales as float32 will hold them, in float64."""
+    return np.minimum(scale, float(np.finfo(np.float32).max)).astype(np.float32).astype(np.float64)
+
+
+def _checked_weights(w: npt.ArrayLike) -> Reals:
+    array = np.asarray(w)
+    if array.ndim < 1 or array.size == 0 or array.dtype.kind not in "fiu" or not bool(np.all(np.isfinite(array))):
+        raise DataError(
+            f"weights of dtype {array.dtype} and shape {list(array.shape)} are empty or hold a NaN or an infinity",
+            "weights are finite numbers, of rank 1 or more, without an empty axis",
+            "find the layer's weights in the trained model and repair or retrain it",
+        )
+    # Through float32, so that the codes are those of the weights that the network has.
+    return array.astype(np.float32).astype(np.float64)
+
+
+def _checked_importance(importance: npt.ArrayLike, array: Reals, spread: Granularity) -> Reals:
+    weight = np.asarray(importance, dtype=np.float64)
+    try:
+        full = np.broadcast_to(weight, array.shape)
+    except ValueError:
+        full = None
+    if full is None or not bool(np.all(np.isfinite(weight) & (weight >= 0))):
+        raise DataError(
+            f"importance of shape {list(weight.shape)} for weights of shape {list(array.shape)}",
+            "importance broadcasts against the weights and is finite and not negative",
+            "pass the mean square of each input element, of shape w.shape[1:]",
+        )
+    # A common factor changes no choice; 1 at most keeps float32 sums in range.
+    peak = float(full.max())
+    return spread.rows(full / peak if peak > 0 else np.ones_like(full))
+
+
+def _check_recentred(tensor: QTensor) -> None:
+    """Affine weights are re-centred: what multiplies the activations is code minus zero point, and must be int8."""
+    centred = tensor.integers()
+    if int(centred.min()) < -128 or int(centred.max()) > 127:
+        raise FormatError(
+            f"{tensor.format.name} weights with zero points reach {centred.min()}..{centred.max()} once re-centred",
+            "table value minus zero point lies in -128..127, because kernels multiply weights as int8",
+            "use symmetric=True, or a format of at most 7 bits, whose values always fit",
+        )
