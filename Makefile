@@ -11,8 +11,8 @@ TESTS  ?= tests
 
 # Stamps are named by the content they stand for, so a changed, added or deleted file always leads to a new install.
 digest   = $(shell cat $(1) 2>/dev/null | cksum | cut -d ' ' -f 1)
-SOURCES := $(shell find src native cmake CMakeLists.txt CMakePresets.json pyproject.toml README.md LICENSE -type f \
-             ! -name '*.pyc' ! -name '*.so' 2>/dev/null | LC_ALL=C sort)
+SOURCES := $(shell find src native cmake CMakeLists.txt CMakePresets.json pyproject.toml -type f \
+             ! -name '*.pyc' ! -name '*.so' ! -name '*.md' 2>/dev/null | LC_ALL=C sort)
 TOOLS   := $(STAMPS)/tools-$(call digest,pyproject.toml constraints.txt)
 PACKAGE := $(STAMPS)/package-$(shell echo $(SOURCES) | cat - $(SOURCES) constraints.txt | cksum | cut -d ' ' -f 1)
 
@@ -43,7 +43,7 @@ format: $(TOOLS)  ## let ruff format and mend what it can
 	$(BIN)/ruff format .
 
 sanitize: $(TOOLS)  ## native tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake --preset sanitize -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python"
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake --preset sanitize
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake --build --preset sanitize -j $(JOBS)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ctest --preset sanitize
 
