@@ -1,0 +1,91 @@
+"""Read this first: the road from a trained float network to an integer-only one, step by step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from subbyte.arithmetic.requant import Arithmetic
+from subbyte.graph.ir import Graph
+from subbyte.graph.passes import prepare
+from subbyte.ingest.data import Preprocess, batches, take
+from subbyte.ingest.onnx_file import load_onnx
+from subbyte.model import QuantizedModel, provenance
+from subbyte.quantize.calibrate import Progress, calibrate
+from subbyte.quantize.groups import find_groups
+from subbyte.quantize.layers import quantize_layers, sample_limit
+from subbyte.quantize.lowering import lower
+from subbyte.quantize.recipe import Recipe, load_recipe
+from subbyte.quantize.resolve import resolve
+from subbyte.quantize.scheme import make_scheme, with_fixed_types
+from subbyte.quantize.slots import find_slots
+from subbyte.quantize.snap import snap_scales, unbend
+
+if TYPE_CHECKING:
+    import torch
+
+BATCH_SIZE = 32
+JUDGED_SAMPLES = 64
+"""Samples on which candidate ranges compete."""
+
+
+def load_model(path: str | Path) -> Graph:
+    """A float graph from an ONNX file; IngestError where it cannot become integers."""
+    return load_onnx(Path(path))
+
+
+def trace(module: torch.nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> Graph:
+    """A float graph from a PyTorch module in evaluation mode and example inputs with a leading batch axis."""
+    from subbyte.ingest.torch_export import trace as trace_module
+
+    return trace_module(module, example_inputs)
+
+
+def quantize(
+    model: Graph,
+    calibration: Any,
+    *,
+    recipe: str | Path | Recipe = "w8a8",
+    arithmetic: Arithmetic = "m31",
+    samples: int = 256,
+    seed: int = 0,
+    preprocess: Preprocess | None = None,
+    progress: Progress | None = None,
+) -> QuantizedModel:
+    """An integer-only model of a trained float network, from unlabelled samples.
+
+    Args:
+        model: float graph from ``load_model`` or ``trace``.
+        calibration: array, dict of arrays by input name, path (.npz, .npy, folder), list, or iterable of batches.
+        recipe: short name (``w8a8``, ``w4a8``, ``x31_w17``, ``wternary_a8``), path of a .toml file, or a Recipe.
+        arithmetic: ``m31``, ``m15`` or ``shift``: how accumulators are rescaled.
+        samples: how many samples are used at most; a seeded subset of larger sets.
+        seed: of every random choice.
+        preprocess: applied to the calibration samples and stored in the model file.
+        progress: called with (stage, done, total).
+
+    Raises:
+        SubbyteError: in four parts, for a recipe, data or network that cannot be quantized.
+    """
+    report = progress or (lambda stage, done, total: None)
+    chosen = load_recipe(recipe)
+    graph = prepare(model)
+    if arithmetic == "shift":
+        graph = unbend(graph)
+    data = batches(calibration, graph, batch_size=BATCH_SIZE, limit=samples, seed=seed, preprocess=preprocess)
+
+    choices = resolve(chosen, graph)
+    groups = find_groups(graph)
+    slots = find_slots(graph, groups, choices, chosen)
+    types = calibrate(graph, slots, data, JUDGED_SAMPLES, report)
+    if arithmetic == "shift":
+        types = snap_scales(graph, groups, types)
+    scheme = make_scheme(graph, groups, slots, with_fixed_types(slots, types), choices, arithmetic)
+
+    feeds = take(data, sample_limit(graph, samples))
+    layers = quantize_layers(scheme, feeds, chosen.bias_correction, report)
+    integer = lower(scheme, layers)
+    used = len(np.asarray(next(iter(feeds.values()))))
+    return QuantizedModel(integer, provenance(chosen.name, arithmetic, used, seed, preprocess))

@@ -1,0 +1,147 @@
+"""Ranges of activations: observers over the calibration data, then a choice by the error that readers see.
+
+Two passes over the data. The first fills the observers of every slot; its memory does not grow with the number of
+batches. The second, over a bounded number of samples, quantizes one slot at a time with each candidate range, runs
+the nodes that read it and keeps the candidate whose outputs stay nearest to the float ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from subbyte.formats.format import Format
+from subbyte.graph.ir import Graph, IntType, Node
+from subbyte.graph.torch_executor import FloatExecutor
+from subbyte.quantize.fake_quant import fake_quantize
+from subbyte.quantize.slots import Slot, Slots
+from subbyte.ranges import Observer, affine_params, get_observer
+
+if TYPE_CHECKING:
+    import torch
+
+Feeds = Mapping[str, npt.NDArray[np.float32]]
+Progress = Callable[[str, int, int], None]
+"""Called with (stage, done, total); total is 0 where unknown."""
+
+WIDE_HEADROOM = 2.0
+"""16-bit outputs keep this factor above the calibrated extremes: codes are plenty, saturation is not."""
+
+_CANDIDATES_8 = ("min_max", "percentile_99.9", "percentile_99.99", "mse")
+_CANDIDATES_LOW = ("mse", "octav", "percentile_99.9", "percentile_99.99")  # never min_max: it collapses real nets
+
+
+def candidates(slot: Slot) -> tuple[str, ...]:
+    """Observers tried for a slot."""
+    if slot.observer:
+        return (slot.observer,)
+    if slot.format.storage == "int16":
+        return ("min_max",)
+    return _CANDIDATES_8 if slot.format.levels > 128 else _CANDIDATES_LOW
+
+
+def calibrate(
+    graph: Graph, slots: Slots, batches: Iterable[Feeds], judged_samples: int, progress: Progress
+) -> Mapping[tuple[str, str], IntType]:
+    """A scale and zero point for every slot, by slot key.
+
+    Args:
+        graph: prepared float graph.
+        slots: what needs a range.
+        batches: float32 inputs by name, batch first; iterated twice.
+        judged_samples: bound on the samples of the second pass.
+        progress: called after every batch.
+    """
+    wanted = [*slots.storage.values(), *slots.operands.values()]
+    observers = _observe(graph, wanted, batches, progress)
+    types: dict[tuple[str, str], list[IntType]] = {}
+    for slot in wanted:
+        ranges = [observers[slot.group.root, name].range(slot.format) for name in candidates(slot)]
+        options = [_int_type(lo, hi, slot.format, graph, slot) for lo, hi in ranges]
+        types[slot.key] = list(dict.fromkeys(options))
+    errors = _judge(graph, wanted, types, batches, judged_samples, progress)
+    return {key: options[int(np.argmin(errors[key]))] for key, options in types.items()}
+
+
+def _int_type(lo: float, hi: float, format_: Format, graph: Graph, slot: Slot) -> IntType:
+    if format_.storage == "int16":
+        top = WIDE_HEADROOM * max(abs(lo), abs(hi))
+        lo, hi = -top, top
+    scale, zero_point = affine_params(lo, hi, format_)
+    return IntType(shape=graph.types[slot.group.root].shape, format=format_, scale=scale, zero_point=zero_point)
+
+
+def _tensors(feeds: Feeds) -> dict[str, torch.Tensor]:
+    import torch
+
+    return {name: torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)) for name, x in feeds.items()}
+
+
+def _observe(
+    graph: Graph, wanted: Sequence[Slot], batches: Iterable[Feeds], progress: Progress
+) -> dict[tuple[str, str], Observer]:
+    observers: dict[tuple[str, str], Observer] = {}
+    watching: dict[str, dict[tuple[str, str], Observer]] = {}
+    for slot in wanted:
+        for name in candidates(slot):
+            key = (slot.group.root, name)
+            observer = observers.setdefault(key, get_observer(name))
+            for value in slot.group.observed:
+                watching.setdefault(value, {})[key] = observer
+    executor = FloatExecutor(graph)
+    for done, feeds in enumerate(batches, 1):
+        for value, array in executor.run(_tensors(feeds)).items():
+            for observer in watching.get(value, {}).values():
+                observer.observe(array.detach().numpy())
+        progress("observe", done, 0)
+    return observers
+
+
+def _judge(
+    graph: Graph,
+    wanted: Sequence[Slot],
+    types: Mapping[tuple[str, str], list[IntType]],
+    batches: Iterable[Feeds],
+    judged_samples: int,
+    progress: Progress,
+) -> dict[tuple[str, str], npt.NDArray[np.float64]]:
+    """Summed relative squared error of every reader for every candidate of every slot."""
+    executor = FloatExecutor(graph)
+    errors = {key: np.zeros(len(options)) for key, options in types.items()}
+    open_slots = [s for s in wanted if len(types[s.key]) > 1]
+    seen = 0
+    for feeds in batches:
+        if seen >= judged_samples or not open_slots:
+            break
+        room = judged_samples - seen
+        env = executor.run(_tensors({name: x[:room] for name, x in feeds.items()}))
+        seen += min(room, len(next(iter(feeds.values()))))
+        for slot in open_slots:
+            for i, option in enumerate(types[slot.key]):
+                errors[slot.key][i] += _error(executor, slot, option, env)
+        progress("choose ranges", seen, judged_samples)
+    return errors
+
+
+def _error(executor: FloatExecutor, slot: Slot, option: IntType, env: Mapping[str, torch.Tensor]) -> float:
+    inside = set(slot.group.values)
+    changed = {v: fake_quantize(env[v], option) for v in slot.group.values if _read(v, slot.readers)}
+    if not slot.readers:
+        return sum(_relative(fake_quantize(env[v], option), env[v]) for v in slot.group.observed)
+    total = 0.0
+    for node in slot.readers:
+        inputs = {i: changed[i] for i in node.inputs if i in inside}
+        total += _relative(executor.step(node, {**env, **inputs}), env[node.output])
+    return total
+
+
+def _read(value: str, readers: Sequence[Node]) -> bool:
+    return any(value in n.inputs for n in readers)
+
+
+def _relative(approximate: torch.Tensor, exact: torch.Tensor) -> float:
+    error = (approximate - exact).square().sum().item()
+    return float(error / max(exact.square().sum().item(), 1e-30))

@@ -1,0 +1,129 @@
+"""Which layer gets which formats: a recipe applied to the layers of a prepared float graph."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from subbyte.errors import RecipeError
+from subbyte.formats import get_format
+from subbyte.formats.format import Format
+from subbyte.graph.ir import Graph, Node
+from subbyte.quantize.recipe import LAYER_OPERATORS, Recipe, Rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerChoice:
+    """What one convolution or linear layer uses.
+
+    Attributes:
+        weights: format of the weights.
+        operand: format of the activations as the layer multiplies them.
+        storage: format of the result between layers; None lets the consumers decide.
+        observer: name of the result's observer; None searches.
+        per_channel: whether each output channel has its own weight scale.
+        weight_method: ``min_max`` or ``mse``.
+        symmetric: whether the weights' zero point is 0.
+    """
+
+    weights: Format
+    operand: Format
+    storage: Format | None = None
+    observer: str | None = None
+    per_channel: bool = True
+    weight_method: str = "min_max"
+    symmetric: bool = True
+
+
+def resolve(recipe: Recipe, graph: Graph) -> Mapping[str, LayerChoice]:
+    """The choice of every layer by node name.
+
+    Raises:
+        RecipeError: a rule or an ignored scope matches no layer.
+    """
+    layers = [n for n in graph if n.op.name in LAYER_OPERATORS]
+    _check_rules(recipe, layers)
+    first, last = _ends(graph, layers)
+    choices = {}
+    for node in layers:
+        merged = _merge([r for r in recipe.rules if r.matches(node.op.name, node.name, node.module)])
+        if recipe.first_last_weights and node.name in first | last:
+            merged = _override(merged, recipe, node, weights=recipe.first_last_weights)
+        if node.name in last:
+            merged = _override(merged, recipe, node, activations=recipe.last_input)
+        if any(re.search(p, t) for p in recipe.ignored_scope for t in (node.name, node.module)):
+            merged = replace(merged, weights="int8", activations="uint8")
+        choices[node.name] = _choice(merged)
+    return choices
+
+
+def _merge(rules: list[Rule]) -> Rule:
+    values = {}
+    for rule in rules:
+        for key in ("weights", "activations", "storage", "observer", "granularity", "weight_method", "symmetric"):
+            if getattr(rule, key) is not None:
+                values[key] = getattr(rule, key)
+    return Rule(**values)
+
+
+def _override(merged: Rule, recipe: Recipe, node: Node, **defaults: str) -> Rule:
+    """Network-wide defaults for the ends give way to rules that name the layer by its path."""
+    named = _merge([r for r in recipe.rules if r.path and r.matches(node.op.name, node.name, node.module)])
+    return replace(merged, **{key: value for key, value in defaults.items() if getattr(named, key) is None})
+
+
+def _choice(rule: Rule) -> LayerChoice:
+    weights = get_format(rule.weights or "int8")
+    return LayerChoice(
+        weights=weights,
+        operand=get_format(rule.activations or "uint8"),
+        storage=get_format(rule.storage) if rule.storage else None,
+        observer=rule.observer,
+        per_channel=rule.granularity != "per_tensor",
+        weight_method=rule.weight_method or ("mse" if weights.levels < 128 else "min_max"),
+        symmetric=rule.symmetric is not False,
+    )
+
+
+def _ends(graph: Graph, layers: list[Node]) -> tuple[set[str], set[str]]:
+    """Names of layers that no layer precedes, and of layers that no layer follows."""
+    layer_names = {n.name for n in layers}
+    behind: set[str] = set()
+    first: set[str] = set()
+    for node in graph:
+        after_layer = any(i in behind for i in node.inputs)
+        if node.name in layer_names and not after_layer:
+            first.add(node.name)
+        if after_layer or node.name in layer_names:
+            behind.add(node.output)
+    ahead: set[str] = set()
+    last: set[str] = set()
+    for node in reversed(graph.nodes):
+        before_layer = node.output in ahead
+        if node.name in layer_names and not before_layer:
+            last.add(node.name)
+        if before_layer or node.name in layer_names:
+            ahead.update(node.inputs)
+    return first, last
+
+
+def _check_rules(recipe: Recipe, layers: list[Node]) -> None:
+    names = sorted({text for n in layers for text in (n.name, n.module) if text})
+    for number, rule in enumerate(recipe.rules):
+        if (rule.path or rule.operator) and not any(rule.matches(n.op.name, n.name, n.module) for n in layers):
+            raise _no_match(f"rule {number} ({rule.path or rule.operator!r})", rule.path, names, recipe)
+    for pattern in recipe.ignored_scope:
+        if not any(re.search(pattern, text) for text in names):
+            raise _no_match(f"ignored_scope {pattern!r}", pattern, names, recipe)
+
+
+def _no_match(what: str, pattern: str, names: list[str], recipe: Recipe) -> RecipeError:
+    near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.3) or names[:3]
+    return RecipeError(
+        f"{what} matches no layer",
+        "every rule speaks of at least one convolution or linear layer",
+        f"layers are named like {', '.join(near)}" if near else "the network has no convolution or linear layer",
+        f"recipe {recipe.name!r}",
+    )

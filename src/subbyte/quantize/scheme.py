@@ -1,0 +1,76 @@
+"""The whole decision: formats, scales and zero points of every activation, ready for weights and lowering."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from subbyte.arithmetic.requant import Arithmetic
+from subbyte.graph.ir import Graph, IntType, Node
+from subbyte.quantize.groups import Group, group_of
+from subbyte.quantize.resolve import LayerChoice
+from subbyte.quantize.slots import Slots, operand_format
+
+_FIXED = {"softmax": (2.0**-15, 0), "log_softmax": (2.0**-11, 32767), "argmax": (1.0, 0)}
+"""Scale and zero point of results that are the same for every network; log-softmax reaches down to -32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheme:
+    """A prepared float graph with a format, scale and zero point for every activation.
+
+    Attributes:
+        graph: prepared float graph.
+        groups: group of each value.
+        slots: formats by slot.
+        types: by slot key (group root, format name).
+        choices: of each layer by node name.
+        arithmetic: of every rescale.
+    """
+
+    graph: Graph
+    groups: Mapping[str, Group]
+    slots: Slots
+    types: Mapping[tuple[str, str], IntType]
+    choices: Mapping[str, LayerChoice]
+    arithmetic: Arithmetic
+
+    def stored(self, value: str) -> IntType:
+        """How a value is kept between layers."""
+        slot = self.slots.storage[self.groups[value].root]
+        return replace(self.types[slot.key], shape=self.graph.types[value].shape)
+
+    def operand(self, node: Node, value: str) -> IntType:
+        """How a node reads a value: as stored, or re-coded."""
+        stored = self.stored(value)
+        wanted = operand_format(node, stored.format, self.choices)
+        if wanted is None:
+            return stored
+        return replace(self.types[self.groups[value].root, wanted.name], shape=stored.shape)
+
+
+def with_fixed_types(
+    slots: Slots, types: Mapping[tuple[str, str], IntType]
+) -> dict[tuple[str, str], IntType]:
+    """The types with those operators' own scales whose results are the same for every network."""
+    fixed = dict(types)
+    for slot in slots.storage.values():
+        for maker in slot.group.makers:
+            if maker.op.name in _FIXED:
+                scale, zero_point = _FIXED[maker.op.name]
+                fixed[slot.key] = replace(types[slot.key], scale=scale, zero_point=zero_point)
+    return fixed
+
+
+def make_scheme(
+    graph: Graph,
+    groups: list[Group],
+    slots: Slots,
+    types: Mapping[tuple[str, str], IntType],
+    choices: Mapping[str, LayerChoice],
+    arithmetic: Arithmetic,
+) -> Scheme:
+    """A Scheme from its parts."""
+    return Scheme(
+        graph=graph, groups=group_of(groups), slots=slots, types=types, choices=choices, arithmetic=arithmetic
+    )

@@ -1,0 +1,114 @@
+"""Every place where a network needs a quantized activation: between layers, and as a layer's operand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from subbyte.formats import get_format
+from subbyte.formats.format import Format
+from subbyte.graph.ir import Graph, Node
+from subbyte.graph.ops.rectify import Rectify
+from subbyte.quantize.groups import Group
+from subbyte.quantize.recipe import LAYER_OPERATORS, Recipe
+from subbyte.quantize.resolve import LayerChoice
+
+FIXED_RANGE = ("softmax", "log_softmax", "argmax")
+"""Operators whose result has one scale for all networks."""
+
+_READS_WIDE = ("softmax", "log_softmax", "argmax")
+_BYTE_OPERAND = ("conv", "linear", "affine", "unary")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slot:
+    """One quantized activation to be given a range.
+
+    Attributes:
+        group: the values that it stands for.
+        format: of its integers.
+        readers: nodes whose output error judges a range.
+        observer: name asked for by the recipe; None searches.
+    """
+
+    group: Group
+    format: Format
+    readers: tuple[Node, ...]
+    observer: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Identifies the slot: group root and format name."""
+        return self.group.root, self.format.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slots:
+    """All slots of a network.
+
+    Attributes:
+        storage: by group root, how the group's values are kept.
+        operands: by (group root, format name), codes made for layers that multiply another format.
+    """
+
+    storage: Mapping[str, Slot]
+    operands: Mapping[tuple[str, str], Slot]
+
+
+def operand_format(node: Node, stored: Format, choices: Mapping[str, LayerChoice]) -> Format | None:
+    """Format to which a node's activation must be re-coded before it; None takes it as stored."""
+    bent = isinstance(node.op, Rectify) and node.op.slope != 1.0
+    if node.op.name not in _BYTE_OPERAND and not bent:
+        return None
+    wanted = choices[node.name].operand if node.op.name in LAYER_OPERATORS else get_format("uint8")
+    if stored.storage == "uint8" and stored.levels <= wanted.levels:
+        return None
+    return wanted
+
+
+def find_slots(
+    graph: Graph, groups: Sequence[Group], choices: Mapping[str, LayerChoice], recipe: Recipe
+) -> Slots:
+    """Formats of all activations.
+
+    Codes below 8 bits are the operands of layers. A value that layers alone read, all in one uniform format, is
+    stored in it; every other value is stored in 8 bits and re-coded at the layer. Network outputs, and what softmax
+    and argmax read, take the recipe's output format: 8-bit logits tie.
+    """
+    storage: dict[str, Slot] = {}
+    operands: dict[tuple[str, str], Slot] = {}
+    for group in groups:
+        stored = _storage_format(graph, group, choices, recipe)
+        makers = [choices[n.name] for n in group.makers if n.name in choices]
+        observer = next((c.observer for c in makers if c.observer), None)
+        direct = []
+        for node in group.readers:
+            wanted = operand_format(node, stored, choices)
+            if wanted is None:
+                direct.append(node)
+                continue
+            key = (group.root, wanted.name)
+            before = operands[key].readers if key in operands else ()
+            operands[key] = Slot(group=group, format=wanted, readers=(*before, node), observer=observer)
+        readers = tuple(direct) or group.readers
+        storage[group.root] = Slot(group=group, format=stored, readers=readers, observer=observer)
+    return Slots(storage=storage, operands=operands)
+
+
+def _storage_format(
+    graph: Graph, group: Group, choices: Mapping[str, LayerChoice], recipe: Recipe
+) -> Format:
+    if any(v in graph.inputs for v in group.values):
+        return get_format(recipe.input)
+    if any(n.op.name in FIXED_RANGE for n in group.makers):
+        return get_format("int16")
+    if any(v in graph.outputs for v in group.values) or any(n.op.name in _READS_WIDE for n in group.readers):
+        return get_format(recipe.output)
+    asked = [choices[n.name].storage for n in group.makers if n.name in choices]
+    for format_ in asked:
+        if format_ is not None:
+            return format_
+    wanted = {choices[n.name].operand.name if n.name in choices else "uint8" for n in group.readers}
+    if len(wanted) == 1 and (only := get_format(wanted.pop())).uniform:
+        return only
+    return get_format("uint8")

@@ -1,0 +1,504 @@
+"""Random integer graphs over every operator: formats, zero points, paddings and tails drawn at random.
+
+A graph starts from one or two inputs and grows by operators whose operands are values made before, so that residual
+branches and concats occur on their own; some are forced. Weights, multipliers and input codes take extreme values
+often.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from subbyte.arithmetic.requant import multiplier
+from subbyte.formats import get_format
+from subbyte.formats.qtensor import QTensor
+from subbyte.graph.ir import Constant, Graph, IntType, Node
+from subbyte.graph.ops.add import IntAdd
+from subbyte.graph.ops.argmax import Argmax
+from subbyte.graph.ops.avg_pool import AvgPool, IntAvgPool, divisors
+from subbyte.graph.ops.concat import Concat
+from subbyte.graph.ops.conv import IntConv
+from subbyte.graph.ops.linear import IntLinear
+from subbyte.graph.ops.log_softmax import IntLogSoftmax
+from subbyte.graph.ops.lut import IntLut
+from subbyte.graph.ops.max_pool import MaxPool
+from subbyte.graph.ops.mean import IntMean
+from subbyte.graph.ops.mul import IntMul
+from subbyte.graph.ops.op import Op
+from subbyte.graph.ops.pad import IntPad
+from subbyte.graph.ops.rescale import IntRescale
+from subbyte.graph.ops.reshape import Reshape
+from subbyte.graph.ops.resize_nearest import ResizeNearest
+from subbyte.graph.ops.slice import Slice
+from subbyte.graph.ops.softmax import IntSoftmax
+from subbyte.graph.ops.transpose import Transpose
+from subbyte.graph.verify import verify
+
+ACTIVATIONS = ("uint8", "uint7", "uint5", "uint4", "uint3", "uint2", "uint1", "levels31", "levels17", "ternary", "int8")
+WEIGHTS = (
+    "int8", "int7", "int5", "int4", "int3", "int2", "uint4", "uint2", "levels17", "levels23", "levels31", "levels127",
+    "ternary", "binary", "midrise2", "midrise4",
+)  # fmt: skip
+ARITHMETICS = ("m31", "m15", "shift")
+
+
+class GraphMaker:
+    """Grows one graph; every choice comes from one seeded generator."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.arithmetic = self.pick(ARITHMETICS)
+        self.types: dict[str, IntType] = {}
+        self.constants: dict[str, Constant] = {}
+        self.nodes: list[Node] = []
+        self.inputs: list[str] = []
+
+    def make(self, length: int) -> Graph:
+        """A verified graph of about ``length`` nodes."""
+        for i in range(int(self.rng.integers(1, 3))):
+            self.input(f"in{i}")
+        makers = list(MAKERS.values())
+        tries = 0
+        while len(self.nodes) < length and tries < 20 * length:
+            makers[int(self.rng.integers(len(makers)))](self)
+            tries += 1
+        if self.rng.random() < 0.5:
+            _residual(self)
+            _concat(self)
+        read = {i for n in self.nodes for i in n.inputs}
+        outputs = tuple(n.output for n in self.nodes if n.output not in read)
+        graph = Graph(
+            name="random",
+            inputs=tuple(self.inputs),
+            outputs=outputs,
+            types=self.types,
+            constants=self.constants,
+            nodes=tuple(self.nodes),
+        )
+        verify(graph, "integer")
+        return graph
+
+    def pick(self, options):
+        return options[int(self.rng.integers(len(options)))]
+
+    def integer(self, lo: int, hi: int) -> int:
+        """Uniform in lo..hi, both included."""
+        return int(self.rng.integers(lo, hi + 1))
+
+    def coin(self, p: float = 0.5) -> bool:
+        return bool(self.rng.random() < p)
+
+    def input(self, name: str) -> None:
+        shape = (None, self.integer(1, 9), self.integer(1, 9), self.integer(1, 19))
+        if self.coin(0.2):
+            shape = (None, self.integer(1, 70))
+        self.types[name] = self.type(shape, self.pick(ACTIVATIONS))
+        self.inputs.append(name)
+
+    def type(self, shape, format_name: str | None = None) -> IntType:
+        format_ = get_format(format_name or self.pick((*ACTIVATIONS, "uint8", "uint8", "int16")))
+        zero = 0 if format_.storage == "int16" else self.integer(format_.stored_lo, format_.stored_hi)
+        scale = float(np.float32(2.0 ** self.integer(-8, 0)))
+        return IntType(shape=shape, format=format_, scale=scale, zero_point=zero)
+
+    def value(self, suits: Callable[[IntType], bool]) -> str | None:
+        """A random value that suits, or None."""
+        options = [v for v, t in self.types.items() if suits(t)]
+        return self.pick(options) if options else None
+
+    def put(self, op: Op, inputs: tuple[str, ...], out: IntType) -> str:
+        name = f"v{len(self.nodes)}"
+        self.nodes.append(Node(name=f"{op.name}_{len(self.nodes)}", op=op, inputs=inputs, output=name))
+        self.types[name] = out
+        return name
+
+    def shaped(self, op: Op, inputs: tuple[str, ...], like: IntType) -> IntType:
+        """``like`` with the shape that the operator infers."""
+        operands = [self.types.get(i, self.constants.get(i)) for i in inputs]
+        return IntType(shape=op.infer(operands), format=like.format, scale=like.scale, zero_point=like.zero_point)
+
+    def constant(self, array: Constant) -> str:
+        name = f"c{len(self.constants)}"
+        self.constants[name] = array
+        return name
+
+    def ratio(self, magnitude: float) -> tuple[int, int]:
+        """(m, n) of a random ratio near 1/magnitude, so that results spread over the format."""
+        real = 2.0 ** self.rng.uniform(-2, 2) / max(magnitude, 1.0)
+        if self.arithmetic == "shift":
+            real = 2.0 ** round(math.log2(real))
+        return multiplier(real, self.arithmetic)
+
+    def ratios(self, count: int, magnitude: float) -> tuple[str, str]:
+        pairs = np.array([self.ratio(magnitude) for _ in range(count)], dtype=np.int32)
+        return self.constant(np.ascontiguousarray(pairs[:, 0])), self.constant(np.ascontiguousarray(pairs[:, 1]))
+
+    def bounds(self, out: IntType) -> tuple[int, int]:
+        """The format's bounds, sometimes narrowed as a fused clip does."""
+        if self.coin(0.6):
+            return out.lo, out.hi
+        a, b = sorted((self.integer(out.lo, out.hi), self.integer(out.lo, out.hi)))
+        return a, b
+
+    def weight(self, shape: tuple[int, ...]) -> QTensor:
+        format_ = get_format(self.pick(WEIGHTS))
+        codes = self.rng.integers(0, format_.levels, shape)
+        extreme = self.rng.random()
+        if extreme < 0.15:
+            codes[:] = 0
+        elif extreme < 0.3:
+            codes[:] = format_.levels - 1
+        per_channel = self.coin(0.8)
+        scale = np.full(shape[0] if per_channel else (), 0.5, np.float32)
+        room = min(127 - format_.hi, 128 + format_.lo, 4)
+        zero = np.zeros(scale.shape, np.int32)
+        if format_.uniform and room > 0 and self.coin(0.3):
+            zero = self.rng.integers(-room, room + 1, scale.shape).astype(np.int32)
+        return QTensor(codes=codes.astype(np.uint8), format=format_, scale=scale, zero_point=np.asarray(zero), axis=0)
+
+    def epilogue(self, outputs: int, magnitude: float) -> tuple[str, ...]:
+        """bias, m, n and sometimes m_neg, n_neg."""
+        bias = self.rng.integers(-int(magnitude) - 1, int(magnitude) + 2, outputs).astype(np.int32)
+        names = (self.constant(bias), *self.ratios(outputs, magnitude / 100))
+        return (*names, *self.ratios(outputs, magnitude / 10)) if self.coin(0.25) else names
+
+
+def image(t: IntType) -> bool:
+    return len(t.shape) == 4
+
+
+def byte_image(t: IntType) -> bool:
+    return image(t) and t.storage == "uint8"
+
+
+def byte(t: IntType) -> bool:
+    return t.storage == "uint8"
+
+
+def small(t: IntType) -> bool:
+    return math.prod(t.shape[1:]) <= 4000
+
+
+def span(t: IntType) -> int:
+    """Largest magnitude of a centred value."""
+    return max(t.hi - t.zero_point, t.zero_point - t.lo, 1)
+
+
+def _padding(g: GraphMaker, kernel, most: int = 3) -> tuple[int, int, int, int]:
+    return tuple(g.integer(0, min(most, k - 1)) for k in (*kernel, *kernel))
+
+
+def _conv(g: GraphMaker) -> None:
+    x = g.value(lambda t: byte_image(t) and small(t))
+    if x is None:
+        return
+    channels = g.types[x].shape[3]
+    groups = g.pick([d for d in (1, 1, 1, 2, 3, channels) if channels % d == 0])
+    outputs = groups * g.integer(1, 2 if groups > 4 else 19 // groups + 1)
+    kernel = (g.integer(1, 4), g.integer(1, 4))
+    weight = g.weight((outputs, *kernel, channels // groups))
+    magnitude = float(np.abs(weight.integers()).reshape(outputs, -1).sum(axis=1).max()) * span(g.types[x]) / 4
+    out = g.type(())
+    lo, hi = g.bounds(out)
+    dilation, stride = (g.integer(1, 2), g.integer(1, 2)), (g.integer(1, 3), g.integer(1, 3))
+    op = IntConv(stride=stride, dilation=dilation, padding=_padding(g, kernel), groups=groups, lo=lo, hi=hi)
+    reach = [1 + d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    size = g.types[x].shape[1:3]
+    if any(s + op.padding[i] + op.padding[i + 2] < r for i, (s, r) in enumerate(zip(size, reach, strict=True))):
+        return
+    inputs = (x, g.constant(weight), *g.epilogue(outputs, magnitude))
+    g.put(op, inputs, g.shaped(op, inputs, out))
+
+
+def _linear(g: GraphMaker) -> None:
+    x = g.value(lambda t: byte(t) and small(t))
+    if x is None:
+        return
+    k, outputs = g.types[x].shape[-1], g.integer(1, 40)
+    weight = g.weight((outputs, k))
+    magnitude = float(np.abs(weight.integers()).sum(axis=1).max()) * span(g.types[x]) / 4
+    out = g.type(())
+    lo, hi = g.bounds(out)
+    op = IntLinear(lo=lo, hi=hi)
+    inputs = (x, g.constant(weight), *g.epilogue(outputs, magnitude))
+    g.put(op, inputs, g.shaped(op, inputs, out))
+
+
+def _multipliers(g: GraphMaker, spans: list[int]) -> tuple[np.ndarray, int]:
+    """Two signed multipliers over one shift, the larger in the arithmetic's range."""
+    m, n = g.ratio(max(spans) / 100)
+    other = m >> g.integer(0, 3) if g.arithmetic != "shift" else m
+    pair = [m, other] if g.coin() else [other, m]
+    return np.array([p if g.coin(0.7) else -p for p in pair], dtype=np.int32), n
+
+
+def _add(g: GraphMaker, a: str | None = None) -> None:
+    a = a or g.value(small)
+    if a is None:
+        return
+    shape = g.types[a].shape
+    b = g.value(lambda t: t.shape == shape) or a
+    spans = [span(g.types[a])]
+    if g.coin(0.2):
+        b = g.constant(g.rng.integers(-500, 501, (shape[-1],)).astype(np.int32))
+        spans.append(500)
+    elif image(g.types[a]) and g.coin(0.2):
+        b = g.value(lambda t: image(t) and t.shape == (None, 1, 1, shape[3])) or b
+    if b in g.types:
+        spans.append(span(g.types[b]))
+    m, n = _multipliers(g, spans)
+    out = g.type(())
+    lo, hi = g.bounds(out)
+    op = IntAdd(n=n, lo=lo, hi=hi)
+    inputs = (a, b, g.constant(m))
+    g.put(op, inputs, g.shaped(op, inputs, out))
+
+
+def _residual(g: GraphMaker) -> None:
+    """x + f(x): an add whose operands have one ancestor."""
+    x = g.value(lambda t: byte(t) and small(t))
+    if x is None:
+        return
+    t = g.types[x]
+    m, n = g.ratio(span(t) / 100)
+    out = g.type(t.shape, "uint8")
+    branch = g.put(IntRescale(m=m, n=n, lo=out.lo, hi=out.hi), (x,), out)
+    pair, n = _multipliers(g, [span(t), span(out)])
+    result = g.type(t.shape, "uint8")
+    g.put(IntAdd(n=n, lo=result.lo, hi=result.hi), (x, branch, g.constant(pair)), result)
+
+
+def _mul(g: GraphMaker) -> None:
+    a = g.value(small)
+    if a is None:
+        return
+    shape = g.types[a].shape
+    b = g.value(lambda t: t.shape == shape or (image(t) and t.shape == (None, 1, 1, shape[-1]))) or a
+    if len(g.types[b].shape) != len(shape):
+        b = a
+    m, n = g.ratio(span(g.types[a]) * span(g.types[b]) / 100)
+    out = g.type(())
+    lo, hi = g.bounds(out)
+    op = IntMul(m=m, n=n, lo=lo, hi=hi)
+    inputs = (a, b)
+    if g.coin(0.3):
+        inputs = (a, g.constant(g.rng.integers(-99, 100, (shape[-1],)).astype(np.int32)))
+    g.put(op, inputs, g.shaped(op, inputs, out))
+
+
+def _rescale(g: GraphMaker) -> None:
+    x = g.value(small)
+    if x is None:
+        return
+    m, n = g.ratio(span(g.types[x]) / 100)
+    out = g.type(g.types[x].shape)
+    lo, hi = g.bounds(out)
+    g.put(IntRescale(m=m, n=n, lo=lo, hi=hi), (x,), out)
+
+
+def _lut(g: GraphMaker) -> None:
+    x = g.value(lambda t: byte(t) and small(t))
+    if x is None:
+        return
+    out = g.type(g.types[x].shape)
+    table = g.rng.integers(out.lo, out.hi + 1, 256).astype(out.storage)
+    g.put(IntLut(), (x, g.constant(table)), out)
+
+
+def _window(g: GraphMaker, x: str) -> dict | None:
+    size = g.types[x].shape[1:3]
+    kernel = tuple(min(g.integer(1, 4), s) for s in size)
+    padding = tuple(g.integer(0, k // 2) for k in (*kernel, *kernel))
+    stride = (g.integer(1, 3), g.integer(1, 3))
+    return {"kernel": kernel, "stride": stride, "padding": padding, "ceil_mode": g.coin(0.3)}
+
+
+def _max_pool(g: GraphMaker) -> None:
+    x = g.value(image)
+    if x is None:
+        return
+    op = MaxPool(dilation=(1, 1), layout="channels_last", **_window(g, x))
+    g.put(op, (x,), g.shaped(op, (x,), g.types[x]))
+
+
+def _avg_pool(g: GraphMaker) -> None:
+    x = g.value(image)
+    if x is None:
+        return
+    window = {**_window(g, x), "count_include_pad": g.coin()}
+    found = divisors(AvgPool(layout="channels_last", **window), g.types[x].shape)
+    pairs = np.array([g.ratio(span(g.types[x]) * d / 100) for d in found], dtype=np.int32)
+    out = g.type(())
+    lo, hi = g.bounds(out)
+    op = IntAvgPool(lo=lo, hi=hi, **window)
+    columns = [g.constant(np.ascontiguousarray(c)) for c in (np.array(found, np.int32), pairs[:, 0], pairs[:, 1])]
+    inputs = (x, *columns)
+    g.put(op, inputs, g.shaped(op, inputs, out))
+
+
+def _mean(g: GraphMaker) -> None:
+    x = g.value(small)
+    if x is None:
+        return
+    rank = len(g.types[x].shape)
+    axes = (1, 2) if rank == 4 and g.coin() else (g.integer(1, rank - 1),)
+    keepdims = g.coin() or len(axes) >= rank - 1
+    window = math.prod(g.types[x].shape[a] for a in axes)
+    m, n = g.ratio(span(g.types[x]) * window / 100)
+    out = g.type(())
+    lo, hi = g.bounds(out)
+    op = IntMean(axes=axes, keepdims=keepdims, m=m, n=n, lo=lo, hi=hi)
+    g.put(op, (x,), g.shaped(op, (x,), out))
+
+
+def _pad(g: GraphMaker) -> None:
+    x = g.value(small)
+    if x is None:
+        return
+    t = g.types[x]
+    before = (0, *(g.integer(0, 2) for _ in t.shape[1:]))
+    after = (0, *(g.integer(0, 2) for _ in t.shape[1:]))
+    op = IntPad(before=before, after=after, fill=g.integer(t.lo, t.hi))
+    g.put(op, (x,), g.shaped(op, (x,), t))
+
+
+def _slice(g: GraphMaker) -> None:
+    x = g.value(lambda t: True)
+    t = g.types[x]
+    starts = (0, *(g.integer(0, s - 1) for s in t.shape[1:]))
+    ends = (2**31 - 1, *(g.integer(a + 1, s) for a, s in zip(starts[1:], t.shape[1:], strict=True)))
+    steps = (1, *(g.integer(1, 2) for _ in t.shape[1:]))
+    op = Slice(starts=starts, ends=ends, steps=steps)
+    g.put(op, (x,), g.shaped(op, (x,), t))
+
+
+def _concat(g: GraphMaker) -> None:
+    x = g.value(small)
+    if x is None:
+        return
+    t = g.types[x]
+    axis = g.integer(1, len(t.shape) - 1)
+    parts = [x]
+    for _ in range(g.integer(1, 2)):
+        other = g.value(lambda o: _joins(o, t, axis)) or x
+        parts.append(other)
+    op = Concat(axis=axis)
+    g.put(op, tuple(parts), g.shaped(op, tuple(parts), t))
+
+
+def _joins(a: IntType, b: IntType, axis: int) -> bool:
+    same = (a.format.name, a.scale, a.zero_point) == (b.format.name, b.scale, b.zero_point)
+    rest = [s for i, s in enumerate(a.shape) if i != axis] == [s for i, s in enumerate(b.shape) if i != axis]
+    return same and len(a.shape) == len(b.shape) and rest
+
+
+def _reshape(g: GraphMaker) -> None:
+    x = g.value(lambda t: True)
+    t = g.types[x]
+    count = math.prod(t.shape[1:])
+    first = g.pick([d for d in range(1, count + 1) if count % d == 0])
+    shape = g.pick([(None, count), (None, first, count // first), (None, 1, first, count // first)])
+    op = Reshape(shape=shape)
+    g.put(op, (x,), g.shaped(op, (x,), t))
+
+
+def _transpose(g: GraphMaker) -> None:
+    x = g.value(lambda t: len(t.shape) >= 3)
+    if x is None:
+        return
+    t = g.types[x]
+    perm = (0, *(int(a) for a in 1 + g.rng.permutation(len(t.shape) - 1)))
+    op = Transpose(perm=perm)
+    g.put(op, (x,), g.shaped(op, (x,), t))
+
+
+def _resize(g: GraphMaker) -> None:
+    x = g.value(lambda t: image(t) and math.prod(t.shape[1:]) <= 1500)
+    if x is None:
+        return
+    size = tuple(g.integer(1, 2 * s + 1) for s in g.types[x].shape[1:3])
+    op = ResizeNearest(size=size, layout="channels_last")
+    g.put(op, (x,), g.shaped(op, (x,), g.types[x]))
+
+
+def _wide(shape, scale: float, zero_point: int = 0) -> IntType:
+    return IntType(shape=shape, format=get_format("int16"), scale=scale, zero_point=zero_point)
+
+
+def _softmax(g: GraphMaker) -> None:
+    x = g.value(small)
+    if x is None:
+        return
+    m, n = multiplier(2.0 ** g.rng.uniform(-6, 6), "m31")
+    op = IntSoftmax(axis=len(g.types[x].shape) - 1, m=m, n=n)
+    g.put(op, (x,), _wide(g.types[x].shape, 2.0**-15))
+
+
+def _log_softmax(g: GraphMaker) -> None:
+    x = g.value(small)
+    if x is None:
+        return
+    m, n = multiplier(2.0 ** g.rng.uniform(-6, 6), "m31")
+    m_in, shift = multiplier(2.0 ** g.rng.uniform(-4, 4), "m31")
+    m_log = g.integer(0, 2**20)
+    out = _wide(g.types[x].shape, 2.0**-11, 32767)
+    lo, hi = g.bounds(out)
+    op = IntLogSoftmax(axis=len(out.shape) - 1, m=m, n=n, m_in=m_in, m_log=m_log, shift=shift, lo=lo, hi=hi)
+    g.put(op, (x,), out)
+
+
+def _argmax(g: GraphMaker) -> None:
+    x = g.value(small)
+    if x is None:
+        return
+    rank = len(g.types[x].shape)
+    op = Argmax(axis=g.integer(1, rank - 1), keepdims=rank == 2 or g.coin())
+    g.put(op, (x,), g.shaped(op, (x,), _wide((), 1.0)))
+
+
+MAKERS: dict[str, Callable[[GraphMaker], None]] = {
+    "int_conv": _conv,
+    "int_linear": _linear,
+    "int_add": _add,
+    "int_mul": _mul,
+    "int_rescale": _rescale,
+    "int_lut": _lut,
+    "max_pool": _max_pool,
+    "int_avg_pool": _avg_pool,
+    "int_mean": _mean,
+    "int_pad": _pad,
+    "slice": _slice,
+    "concat": _concat,
+    "reshape": _reshape,
+    "transpose": _transpose,
+    "resize_nearest": _resize,
+    "int_softmax": _softmax,
+    "int_log_softmax": _log_softmax,
+    "argmax": _argmax,
+}
+
+
+def random_graph(seed: int, length: int = 10) -> Graph:
+    """The graph of a seed."""
+    return GraphMaker(seed).make(length)
+
+
+def random_codes(graph: Graph, seed: int, batch: int) -> dict[str, np.ndarray]:
+    """Input codes: uniform, or all at one extreme."""
+    rng = np.random.default_rng(seed)
+    codes = {}
+    for name in graph.inputs:
+        t = graph.types[name]
+        shape = (batch, *t.shape[1:])
+        legal = np.asarray(t.format.integers) - (t.format.lo if t.storage == "uint8" else 0)
+        mode = rng.random()
+        drawn = legal[rng.integers(0, len(legal), shape)]
+        if mode < 0.2:
+            drawn = np.full(shape, t.hi)
+        elif mode < 0.4:
+            drawn = np.full(shape, t.lo)
+        codes[name] = drawn.astype(t.storage)
+    return codes

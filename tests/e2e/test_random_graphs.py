@@ -1,0 +1,132 @@
+"""Random integer graphs: NumPy reference, torch and every native instruction set give the same bits everywhere."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from statistics import median
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from subbyte.graph.ops import geometry
+from subbyte.graph.ops.conv import IntConv
+from subbyte.graph.torch_executor import run_integer
+from subbyte.runtime.engine import Engine, available_isas
+from subbyte.runtime.reference import run_reference
+from tests.e2e.random_graphs import MAKERS, random_codes, random_graph
+from tests.limits import examples
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+@pytest.fixture(params=available_isas())
+def isa(request, monkeypatch):
+    monkeypatch.setenv("SUBBYTE_ISA", request.param)
+    return request.param
+
+
+def _same(expected, got, graph):
+    for node in graph:
+        np.testing.assert_array_equal(got[node.output], expected[node.output], err_msg=f"{node.name} {node.op}")
+
+
+@settings(max_examples=examples(500))
+@given(SEEDS)
+def test_three_executors_agree_on_every_value(seed):
+    graph = random_graph(seed)
+    codes = random_codes(graph, seed + 1, batch=1 + seed % 3)
+    expected = run_reference(graph, codes, keep=True)
+    _same(expected, run_integer(graph, codes, keep=True), graph)
+    before = os.environ.get("SUBBYTE_ISA")
+    try:
+        for name in available_isas():
+            os.environ["SUBBYTE_ISA"] = name
+            engine = Engine(graph, threads=1 + seed % 2)
+            _same(expected, engine.run_all(codes), graph)
+            outputs = engine.run(codes)
+            for value in graph.outputs:
+                np.testing.assert_array_equal(outputs[value], expected[value])
+    finally:
+        os.environ.pop("SUBBYTE_ISA", None)
+        if before is not None:
+            os.environ["SUBBYTE_ISA"] = before
+
+
+def test_the_generator_covers_what_it_promises():
+    """500 graphs: median size, every operator often, residuals and concats in half of them."""
+    graphs = [random_graph(seed) for seed in range(500)]
+    assert median(len(g.nodes) for g in graphs) >= 8
+    count = Counter(node.op.name for g in graphs for node in g)
+    assert set(count) == set(MAKERS)
+    assert min(count.values()) >= 30, count
+    both = sum({"int_add", "concat"} <= {n.op.name for n in g} for g in graphs)
+    assert both >= 250
+
+
+def _first_mismatch(limit):
+    """Index of the first random graph on which the (mutated) reference differs from the native engine."""
+    for seed in range(limit):
+        graph = random_graph(seed)
+        codes = random_codes(graph, seed, batch=2)
+        native = Engine(graph).run_all(codes)
+        try:
+            reference = run_reference(graph, codes, keep=True)
+        except Exception:  # noqa: BLE001 - a wrong kernel may also break a shape or a storage check
+            return seed
+        if any(not np.array_equal(native[n.output], reference[n.output]) for n in graph):
+            return seed
+    return None
+
+
+def _rounding(monkeypatch):
+    from subbyte.graph.ops import epilogue
+
+    def floor(acc, m, n, *args):
+        return np.clip(args[0] + ((acc * np.asarray(m, np.int64)) >> np.asarray(n, np.int64)), *args[1:])
+
+    monkeypatch.setattr(epilogue, "requantize", floor)
+
+
+def _padding(monkeypatch):
+    original = IntConv._axes
+
+    def shifted(self, call, weight):
+        axes = original(self, call, weight)
+        return tuple(_swap_reach(a) for a in axes)
+
+    def _swap_reach(axis):
+        before, after = axis.reach
+        return type(axis)(**{**{f: getattr(axis, f) for f in axis.__dataclass_fields__}, "reach": (after, before)})
+
+    assert "reach" in geometry.Axis.__dataclass_fields__
+    monkeypatch.setattr(IntConv, "_axes", shifted)
+
+
+def _zero_point(monkeypatch):
+    from subbyte.graph.ops import conv
+
+    original = conv.centred
+    monkeypatch.setattr(conv, "centred", lambda call, i: original(call, i) + 1)
+
+
+def _tail(monkeypatch):
+    from subbyte.graph.ops import linear
+
+    original = linear.matmul
+
+    def short(a, b):
+        a = a.copy()
+        a[..., -1] = 0
+        return original(a, b)
+
+    monkeypatch.setattr(linear, "matmul", short)
+
+
+@pytest.mark.parametrize("mutate", [_rounding, _padding, _zero_point, _tail])
+def test_a_kernel_that_is_off_by_one_is_caught(mutate, monkeypatch):
+    assert _first_mismatch(3) is None
+    mutate(monkeypatch)
+    assert _first_mismatch(60) is not None
