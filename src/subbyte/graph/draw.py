@@ -1,0 +1,106 @@
+"""A graph as a plain text table, one line per node in execution order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+
+from subbyte.graph.ir import Constant, Graph, IntType, Node, TensorType
+from subbyte.graph.ops.op import Op, attributes
+from subbyte.graph.ops.rectify import Rectify
+
+_HEADINGS = ("node", "operator", "reads", "shape", "params", "format")
+_RIGHT = frozenset({"params"})
+_MAX_CELL = 40
+
+
+def draw(graph: Graph) -> str:
+    """The network as text: node, operator with fused activation and key attributes, operands, shape, params, format.
+
+    ``params`` counts the numbers in a node's constants (one used twice counts twice); the last line counts each once.
+    Names come from a model file, so whatever is not printable in them is escaped, and long ones lose their middle.
+
+    Returns:
+        Lines without a final newline; ``N`` stands for the batch axis.
+    """
+    rows: list[tuple[str, ...]] = [_HEADINGS]
+    rows += [(name, "input", "", _shape(kind), "", _format(kind)) for name, kind in _inputs(graph)]
+    rows += [_row(graph, node) for node in graph]
+    cells = [[_shown(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip_longest(*cells, fillvalue="")]
+    lines = [_line(row, widths) for row in cells]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    total = sum(_size(c) for c in graph.constants.values())
+    outputs = ", ".join(_shown(name) for name in graph.outputs)
+    return "\n".join([*lines, f"{_shown(graph.name)}: {len(graph.nodes)} nodes, {total} params, returns {outputs}"])
+
+
+def _inputs(graph: Graph) -> Iterable[tuple[str, TensorType]]:
+    return ((name, graph.types[name]) for name in graph.inputs)
+
+
+def _row(graph: Graph, node: Node) -> tuple[str, ...]:
+    kind = graph.types[node.output]
+    params = sum(_size(graph.constants[i]) for i in node.inputs if i in graph.constants)
+    reads = ", ".join(_shown(name) for name in graph.activations(node))
+    return node.name, _operator(node.op), reads, _shape(kind), str(params or ""), _format(kind)
+
+
+def _operator(op: Op) -> str:
+    """Name with the fused activation, and the attributes that change what one pictures: stride, groups, kernel."""
+    values = attributes(op)
+    fused = values.get("rectify")
+    words = [op.name + (f"+{_activation(fused)}" if isinstance(fused, Rectify) else "")]
+    if isinstance(op, Rectify):
+        words = [_activation(op)]
+    kernel, stride = values.get("kernel"), values.get("stride")
+    if kernel:
+        words.append("x".join(map(str, kernel)))
+    if stride and any(s != 1 for s in stride):
+        words.append("/" + "x".join(map(str, stride)))
+    if values.get("groups", 1) != 1:
+        words.append(f"g{values['groups']}")
+    if "function" in values:
+        words.append(str(values["function"]))
+    return " ".join(words)
+
+
+def _activation(rectify: Rectify) -> str:
+    clip = "" if rectify.slope == 1 else f"leaky {rectify.slope:g} "
+    bounds = (rectify.lo, rectify.hi)
+    names = {(0.0, float("inf")): "relu", (0.0, 6.0): "relu6", (float("-inf"), float("inf")): ""}
+    return (clip + names.get(bounds, f"clip {rectify.lo:g}..{rectify.hi:g}")).strip() or "rectify"
+
+
+def _shape(kind: TensorType) -> str:
+    return "x".join("N" if d is None else str(d) for d in kind.shape)
+
+
+def _format(kind: TensorType) -> str:
+    if isinstance(kind, IntType):
+        return f"{kind.format.name} *{kind.scale:.4g} -{kind.zero_point}"
+    return "float32"
+
+
+def _size(constant: Constant) -> int:
+    size = 1
+    for length in constant.shape:
+        size *= length
+    return size
+
+
+def _shown(text: str) -> str:
+    """Printable, on one line, and not too long."""
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+    if len(safe) <= _MAX_CELL:
+        return safe
+    half = (_MAX_CELL - 1) // 2
+    return f"{safe[: _MAX_CELL - 1 - half]}…{safe[-half:]}"
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    cells = (
+        cell.rjust(width) if name in _RIGHT else cell.ljust(width)
+        for cell, width, name in zip(row, widths, _HEADINGS, strict=True)
+    )
+    return "  ".join(cells).rstrip()
