@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,9 @@ import numpy.typing as npt
 from subbyte.errors import GraphError
 from subbyte.formats.format import Format
 from subbyte.formats.qtensor import QTensor
-from subbyte.graph.ops.op import Op
+
+if TYPE_CHECKING:
+    from subbyte.graph.ops.op import Op  # operators import this module, so it must not import them
 
 BATCH = None
 """The symbolic leading dimension: every activation has it first, no constant has it."""

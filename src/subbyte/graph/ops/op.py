@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from subbyte.errors import GraphError, unknown_name
+from subbyte.graph.ir import FloatType
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
-    from subbyte.graph.ir import Constant, IntType, Shape, TensorType
+    from subbyte.graph.ir import Constant, Graph, IntType, Node, Shape, TensorType
 
 Dialect = Literal["float", "integer", "both"]
 Array = npt.NDArray[Any]
@@ -26,7 +27,8 @@ class IntCall:
     """What an integer operator is evaluated on.
 
     Attributes:
-        inputs: stored integers of the activations (batch first) and the constants, in the operator's order.
+        inputs: in the operator's order the stored integers of the activations, batch first (arrays of their storage
+            for ``numpy``, int64 tensors for ``torch_int``), and the constants as the graph holds them.
         types: for each input its IntType, or None where it is a constant.
         out: declared type of the result.
     """
@@ -34,6 +36,26 @@ class IntCall:
     inputs: Sequence[Any]
     types: Sequence[IntType | None]
     out: IntType
+
+    @staticmethod
+    def of(graph: Graph, node: Node, env: Mapping[str, Any]) -> IntCall:
+        """The call that a node of an integer graph makes, with its activations taken from ``env``."""
+        kinds = [graph.types.get(name) for name in node.inputs]
+        return IntCall(
+            inputs=[graph.constants[n] if t is None else env[n] for n, t in zip(node.inputs, kinds, strict=True)],
+            types=[None if t is None else _integer(t, node) for t in kinds],
+            out=_integer(graph.types[node.output], node),
+        )
+
+
+def _integer(kind: TensorType, node: Node) -> IntType:
+    if isinstance(kind, FloatType):
+        raise GraphError(
+            f"node {node.name!r} touches a float value",
+            "an integer graph holds integers only",
+            "lower the graph before running it in integers",
+        )
+    return kind
 
 
 class Op(ABC):
@@ -50,7 +72,18 @@ class Op(ABC):
         """Output shape from the operands' types; raises GraphError where they do not fit."""
         raise _undefined(self, "infer")
 
-    def torch(self, *inputs: torch.Tensor) -> torch.Tensor:
+    def check(self, operands: Sequence[TensorType | Constant], out: TensorType) -> None:
+        """Test what depends on the declared type of the result (ranges, scales, accumulator proofs).
+
+        Called after ``infer`` has accepted the operands.
+
+        Raises:
+            GraphError: the declared type does not go with the operands or attributes.
+            LoweringError: an accumulator can leave int32.
+        """
+        del operands, out
+
+    def torch(self, *inputs: Tensor) -> Tensor:
         """Float meaning: differentiable, float32 in and out, batch first."""
         raise _undefined(self, "torch")
 
@@ -58,7 +91,7 @@ class Op(ABC):
         """Integer meaning, obvious and normative; returns stored integers of ``call.out.storage``."""
         raise _undefined(self, "numpy")
 
-    def torch_int(self, call: IntCall) -> torch.Tensor:
+    def torch_int(self, call: IntCall) -> Tensor:
         """The same integers as ``numpy`` from torch (int64 tensors in and out), exact on any device."""
         raise _undefined(self, "torch_int")
 
