@@ -32,7 +32,8 @@ class Card:
         has_zero: whether 0 is a value.
         symmetric: whether each value's negative is one too.
         weights: ``yes``, ``with zero points``, or why not.
-        activations: ``yes``, or why not.
+        activations: as operands of layers: ``yes``, or why not.
+        storage: for results between nodes: ``yes``, or why not.
         granularity: scales that weights may have.
         runs: executors that take it, in all roles that are legal.
         source: paper or standard.
@@ -49,6 +50,7 @@ class Card:
     symmetric: bool
     weights: str
     activations: str
+    storage: str
     granularity: tuple[str, ...]
     runs: tuple[str, ...]
     source: str
@@ -77,6 +79,7 @@ class Card:
             ("symmetric", "yes" if self.symmetric else "no"),
             ("weights", self.weights),
             ("activations", self.activations),
+            ("storage", self.storage),
             ("granularity", ", ".join(self.granularity) or "none"),
             ("runs in", ", ".join(self.runs)),
             ("source", self.source or "none given"),
@@ -91,15 +94,11 @@ def card(format: str | Format) -> Card:
     """
     f = get_format(format)
     symmetric, affine = refused(f, "weight"), refused(f, "affine_weight")
-    activation, layer = refused(f, "activation"), refused(f, "activation", "conv")
+    activation, storage = refused(f, "activation"), refused(f, "storage")
     if symmetric is None:
         weights = "yes"
     else:
         weights = f"no: {symmetric.reason}" if affine else "only with zero points (symmetric=False)"
-    if activation is not None:
-        activations = f"no: {activation.reason}"
-    else:
-        activations = f"outputs, sums and softmax; not operands of layers: {layer.reason}" if layer else "yes"
     return Card(
         name=f.name,
         title=f.title,
@@ -111,7 +110,8 @@ def card(format: str | Format) -> Card:
         has_zero=f.has_zero,
         symmetric=f.symmetric,
         weights=weights,
-        activations=activations,
+        activations=f"no: {activation.reason}" if activation else "yes",
+        storage=f"no: {storage.reason}" if storage else "yes",
         granularity=() if weights.startswith("no") else GRANULARITIES,
         runs=EXECUTORS,
         source=f.source,
@@ -125,10 +125,13 @@ def cards() -> tuple[Card, ...]:
 
 def markdown_table() -> str:
     """Every listed format as one line of a Markdown table."""
-    head = ["| format | values | levels | bits | stored | weights | activations |", "|---|---|---|---|---|---|---|"]
+    head = [
+        "| format | values | levels | bits | stored | weights | activations | storage |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     rows = [
         f"| {c.name} | {c.table} | {c.levels} | {c.bits:.2f} | {c.stored_bits:.2f} | {_word(c.weights)} "
-        f"| {_word(c.activations)} |"
+        f"| {_word(c.activations)} | {_word(c.storage)} |"
         for c in cards()
     ]
     return "\n".join([*head, *rows, ""])

@@ -63,9 +63,7 @@ def encode(
     return codes.astype(code_dtype(format.levels))
 
 
-def decode(
-    format: Format, codes: npt.ArrayLike, scale: npt.ArrayLike = 1.0, zero_point: npt.ArrayLike = 0
-) -> Reals:
+def decode(format: Format, codes: npt.ArrayLike, scale: npt.ArrayLike = 1.0, zero_point: npt.ArrayLike = 0) -> Reals:
     """The reals of codes in float64, ``scale * (table[code] - zero_point)``.
 
     Raises:

@@ -32,7 +32,7 @@ class Family:
             return None
         digits = match[1] if match.lastindex else "0"
         # Names have one spelling: int04 is not int4. Longer numbers than any family knows are unknown names.
-        if len(digits) > 5 or (digits.startswith("0") and match.lastindex):
+        if len(digits) > 5 or (digits.startswith("0") and len(digits) > 1):
             return None
         return self.build(int(digits))
 

@@ -120,8 +120,10 @@ class Format:
 
     @cached_property
     def zero_code(self) -> int:
-        """Code of 0, or of the value nearest to it; the negative one on ties."""
-        return int(np.argmin(np.abs(self.integers)))
+        """Code of 0, or of the value nearest to it; the even code on ties, as ``encode`` has it."""
+        distance = np.abs(self.integers)
+        nearest = np.flatnonzero(distance == distance.min())
+        return int(min(nearest, key=lambda code: code % 2))
 
     @property
     def max_abs(self) -> int:

@@ -20,7 +20,7 @@ class QTensor:
     2. Every code is below ``format.levels``.
     3. ``axis`` names an axis of codes; it matters only where scale has one entry per channel.
     4. ``scale`` is float32, positive and finite, of shape () or (codes.shape[axis],).
-    5. ``zero_point`` is int32 of the shape of ``scale``, and 0 unless the format's values are consecutive.
+    5. ``zero_point`` is int32 of the shape of ``scale``; 0, or in format.lo .. format.hi where the format is uniform.
     """
 
     codes: npt.NDArray[np.uint8]
@@ -49,8 +49,12 @@ class QTensor:
             raise self._broken("a scale is not positive and finite", "4: scales are positive and finite")
         if zero.dtype != np.int32 or zero.shape != scale.shape:
             raise self._broken(f"zero_point is {zero.dtype}{list(zero.shape)}", "5: int32 like scale")
-        if not self.format.uniform and bool(np.any(zero != 0)):
-            raise self._broken(f"{self.format.name} has a zero point", "5: zero points need consecutive values")
+        legal = (zero >= self.format.lo) & (zero <= self.format.hi) if self.format.uniform else np.False_
+        if not np.all((zero == 0) | legal):
+            raise self._broken(
+                f"{self.format.name} has the zero point {zero.reshape(-1)[np.argmax(np.abs(zero.reshape(-1)))]}",
+                "5: 0, or within the values of a uniform format",
+            )
 
     def _broken(self, seen: str, rule: str) -> FormatError:
         return FormatError(seen, f"QTensor invariant {rule}", "build the tensor with formats.quantize_weight")

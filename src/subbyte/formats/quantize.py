@@ -50,11 +50,9 @@ def quantize_weight(
         format: number format; legality by ``formats/refusals.py``.
         granularity: default PerChannel(0), or PerTensor for vectors.
         method: ``min_max`` or ``mse``.
-        importance: for ``mse``: non-negative weights of squared errors, broadcasting against w (e.g. the mean square
-            of each input element, shape w.shape[1:]).
+        importance: for ``mse``: weights of squared errors, e.g. mean squares of the inputs, shape w.shape[1:].
         symmetric: False gives each scale a zero point (in table units), with 0 exactly representable.
-        rounding: a name of ``arithmetic/rounding.py``; anything but half_even may lie beyond the nearest value.
-        seed: for stochastic rounding.
+        rounding: a name of ``arithmetic/rounding.py``; ``seed`` is for the stochastic one.
 
     Raises:
         DataError: weights or importance are not finite, or empty.
@@ -84,10 +82,9 @@ def quantize_weight(
 
 def requantize_with_scale(
     w: npt.ArrayLike,
-    format: Format,
+    like: Format | QTensor,
     scale: npt.ArrayLike,
     axis: int = 0,
-    zero_point: npt.ArrayLike | None = None,
     rounding: str = "half_even",
     seed: Seed = None,
 ) -> QTensor:
@@ -95,28 +92,33 @@ def requantize_with_scale(
 
     Args:
         w: weights, float32.
-        format: number format.
+        like: a format (zero points 0), or a tensor whose format, axis and zero points are kept.
         scale: () or (w.shape[axis],), positive; taken in float32.
-        axis: of the scales.
-        zero_point: integers like scale, in table units; None is 0.
-        rounding: a name of ``arithmetic/rounding.py``.
-        seed: for stochastic rounding.
+        axis: of the scales, where ``like`` is a format.
+        rounding: a name of ``arithmetic/rounding.py``; ``seed`` is for the stochastic one.
 
     Raises:
         DataError: weights are not finite, or empty.
-        FormatError: shapes do not fit, a scale is not positive and finite, or the result leaves int8.
+        FormatError: shapes do not fit, a scale is not positive and finite, the format is refused for weights, or the
+            result leaves int8.
     """
     array = _checked_weights(w)
+    if isinstance(like, QTensor):
+        format, axis, zeros = like.format, like.axis, like.zero_point
+    else:
+        require_legal(like, "weight")
+        format, zeros = like, np.zeros((), dtype=np.int32)
     scales = np.asarray(scale, dtype=np.float32)
     spread: Granularity = PerTensor() if scales.ndim == 0 else PerChannel(axis)
-    if scales.shape != spread.scale_shape(array.shape):
+    if scales.shape != spread.scale_shape(array.shape) or zeros.shape not in {(), scales.shape}:
         raise FormatError(
             f"scales of shape {list(scales.shape)} for weights of shape {list(array.shape)}, axis {axis}",
-            "there is one scale for the tensor or one per channel",
+            "there is one scale for the tensor or one per channel, and as many zero points",
             "pass a scalar or one scale per index along the axis",
         )
-    zeros = np.broadcast_to(np.asarray(0 if zero_point is None else zero_point), scales.shape).reshape(-1)
-    tensor = _encoded(array, format, scales.reshape(-1).astype(np.float64), zeros, spread, rounding, seed)
+    # A vanished or infinite scale is refused when the codes are taken.
+    wide = scales.reshape(-1).astype(np.float64)
+    tensor = _encoded(array, format, wide, np.broadcast_to(zeros, scales.shape), spread, rounding, seed)
     _check_recentred(tensor)
     return tensor
 
@@ -146,9 +148,7 @@ def _encoded(
     codes = format.encode(
         array, scale.astype(np.float64).reshape(against), zero_point.reshape(against), rounding=rounding, seed=seed
     )
-    tensor = QTensor(
-        codes=codes.astype(np.uint8), format=format, scale=scale, zero_point=zero_point, axis=spread.axis
-    )
+    tensor = QTensor(codes=codes.astype(np.uint8), format=format, scale=scale, zero_point=zero_point, axis=spread.axis)
     tensor.check()
     return tensor
 

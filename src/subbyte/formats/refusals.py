@@ -2,6 +2,9 @@
 
 What this list lets pass runs in all three executors (NumPy reference, torch, native); there is no format that one of
 them takes and another refuses, so the list has no column for executors.
+
+Padding refuses no format: it contributes nothing to the sum of a convolution, whether or not the table has a 0 (a
+mid-rise table has its zero point between two values).
 """
 
 from __future__ import annotations
@@ -13,12 +16,8 @@ from typing import Literal, get_args
 from subbyte.errors import FormatError, unknown_name
 from subbyte.formats.format import Format
 
-Role = Literal["weight", "affine_weight", "activation"]
+Role = Literal["weight", "affine_weight", "activation", "storage"]
 ROLES: tuple[str, ...] = get_args(Role)
-
-LAYERS = ("conv", "linear")
-PADDED = ("padded_conv", "padded_avg_pool", "pad")
-"""A convolution or pool with padding, named apart from one without."""
 
 EVERYWHERE: tuple[str, ...] = ()
 
@@ -28,8 +27,9 @@ class Refusal:
     """One line of the list.
 
     Attributes:
-        role: ``weight`` (zero point 0), ``affine_weight`` (with zero points), ``activation``.
-        operators: where it holds; empty is everywhere. ``padded_conv`` is a convolution with padding.
+        role: ``weight`` (zero point 0), ``affine_weight`` (with zero points), ``activation`` (operand of a layer, as it
+            is multiplied) or ``storage`` (what a result is kept in between nodes).
+        operators: where it holds, by float operator that reads or makes the number; empty is everywhere.
         formats: which formats, in words.
         applies: the same as a test.
         reason: why.
@@ -89,27 +89,35 @@ REFUSALS: tuple[Refusal, ...] = (
     ),
     Refusal(
         role="activation",
-        operators=PADDED,
-        formats="not consecutive and without a zero (binary, midrise<bits>)",
-        applies=lambda f: not f.uniform and not f.has_zero,
-        reason="padding is the real number 0, and the format has no code for it",
-        remedy="use uint<bits>, int<bits> or levels<N> for activations",
+        operators=EVERYWHERE,
+        formats="a span above 255 (int16)",
+        applies=lambda f: f.storage != "uint8",
+        reason="kernels multiply activations as bytes",
+        remedy="use a format of at most 8 bits; int16 is for outputs, sums and softmax",
     ),
     Refusal(
         role="activation",
         operators=EVERYWHERE,
-        formats="values that are not consecutive (binary, midrise<bits>, own tables)",
-        applies=lambda f: not f.uniform,
-        reason="a layer's result is rescaled, rounded and clamped to consecutive integers",
-        remedy="use uint<bits>, int<bits> or levels<N> for activations; the format may be used for weights",
+        formats="not consecutive, and all values above 0 or below it",
+        applies=lambda f: not f.uniform and (f.lo > 0 or f.hi < 0),
+        reason="the real number 0 has no place in the table, and no zero point can give it one",
+        remedy="use a table with values on both sides of 0, or with a 0",
     ),
     Refusal(
-        role="activation",
-        operators=(*LAYERS, "padded_conv", "int_lut"),
-        formats="more than 256 levels (int16)",
+        role="storage",
+        operators=EVERYWHERE,
+        formats="values that are not consecutive (binary, midrise<bits>, own tables)",
+        applies=lambda f: not f.uniform,
+        reason="a result is rescaled, rounded and clamped to consecutive integers",
+        remedy="store in uint8 and give this format as activations: it is re-coded by a table at the layer that reads",
+    ),
+    Refusal(
+        role="storage",
+        operators=("unary",),
+        formats="a span above 255 (int16), as the operand of a unary function",
         applies=lambda f: f.storage != "uint8",
-        reason="kernels multiply activations as bytes, and tables of unary functions have 256 entries",
-        remedy="use a format of at most 8 bits here; int16 is for outputs, sums and softmax",
+        reason="unary functions are tables of 256 entries",
+        remedy="store the function's operand in uint8",
     ),
 )
 
@@ -119,8 +127,8 @@ def refused(format: Format, role: str, operator: str = "") -> Refusal | None:
 
     Args:
         format: number format.
-        role: ``weight``, ``affine_weight`` or ``activation``.
-        operator: ``conv``, ``padded_conv``, ``linear``, ``int_lut``, ...; empty asks for lines that hold everywhere.
+        role: ``weight``, ``affine_weight``, ``activation`` or ``storage``.
+        operator: name of a float operator such as ``unary``; empty asks for lines that hold everywhere.
 
     Raises:
         FormatError: unknown role.

@@ -35,7 +35,7 @@ def get_format(name: str | Format) -> Format:
 
 
 def register_format(format: Format) -> Format:
-    """Make a format known by its name, and return it; registering an equal format again changes nothing.
+    """Make a format known by its name, and return it; an equal format registered before is returned instead.
 
     Raises:
         FormatError: the name belongs to a different format.
@@ -47,7 +47,7 @@ def register_format(format: Format) -> Format:
         if any(family.claims(format.name) for family in FAMILIES):
             raise _taken(format, None)
         _registered[format.name] = format
-    return format
+    return known or format
 
 
 def unregister_format(name: str) -> None:
