@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 
 from subbyte.demo import run
+from subbyte.pipeline import load_model, quantize
 
 
 def test_images_are_what_the_network_wants() -> None:
@@ -54,7 +55,7 @@ def test_measured_rows() -> None:
 
 def test_race_sees_one_wrong_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     """A native engine that is off by one in one output of one image must not pass for identical."""
-    model = run.quantize(run.load_model(run.FLOAT_FILE), run.images("mnist16_calibration.npz"), recipe="w8a8")
+    model = quantize(load_model(run.FLOAT_FILE), run.images("mnist16_calibration.npz"), recipe="w8a8")
     codes = model.encode(run.images("mnist16_test.npz")[:4])[model.graph.inputs[0]]
     assert run.race(model, codes)[1]
     honest = model.run_codes
