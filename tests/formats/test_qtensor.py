@@ -36,6 +36,7 @@ def tensor(rng: np.random.Generator) -> QTensor:
         (5, {"zero_point": np.zeros(4, np.int64)}),
         (5, {"zero_point": np.zeros((), np.int32)}),
         (5, {"zero_point": np.array([0, 0, 9, 0], np.int32)}),
+        (5, {"zero_point": np.array([0, -9, 0, 0], np.int32)}),
         (5, {"zero_point": np.array([0, 0, -(2**31), 0], np.int32)}),
         (5, {"format": get_format("midrise5"), "zero_point": np.array([0, 1, 0, 0], np.int32)}),
     ],

@@ -52,7 +52,8 @@ def quantize_weight(
         method: ``min_max`` or ``mse``.
         importance: for ``mse``: weights of squared errors, e.g. mean squares of the inputs, shape w.shape[1:].
         symmetric: False gives each scale a zero point (in table units), with 0 exactly representable.
-        rounding: a name of ``arithmetic/rounding.py``; ``seed`` is for the stochastic one.
+        rounding: a name of ``arithmetic/rounding.py``.
+        seed: for stochastic rounding.
 
     Raises:
         DataError: weights or importance are not finite, or empty.
@@ -70,9 +71,8 @@ def quantize_weight(
     alive = start >= _SMALLEST
     scales = start.copy()
     if method == "mse" and alive.any():
-        weight = None if importance is None else _checked_importance(importance, array, spread)[alive]
-        live = Grid(format=format, zero_point=grid.zero_point[alive])
-        scales[alive] = _searched(rows[alive], live, start[alive], weight)
+        weight = _checked_importance(importance, array, spread)
+        scales[alive] = _searched(rows, grid, start, weight, alive)
     scales[~alive] = _dead_scale(scales[alive], format)
     tensor = _encoded(array, format, scales, grid.zero_point, spread, rounding, seed)
     if not symmetric:
@@ -95,7 +95,8 @@ def requantize_with_scale(
         like: a format (zero points 0), or a tensor whose format, axis and zero points are kept.
         scale: () or (w.shape[axis],), positive; taken in float32.
         axis: of the scales, where ``like`` is a format.
-        rounding: a name of ``arithmetic/rounding.py``; ``seed`` is for the stochastic one.
+        rounding: a name of ``arithmetic/rounding.py``.
+        seed: for stochastic rounding.
 
     Raises:
         DataError: weights are not finite, or empty.
@@ -163,8 +164,11 @@ def _zero_points(rows: Reals, format: Format, symmetric: bool) -> npt.NDArray[np
     return np.asarray(np.clip(format.lo + np.rint(below), format.lo, format.hi), dtype=np.int64)
 
 
-def _searched(rows: Reals, grid: Grid, start: Reals, importance: Reals | None) -> Reals:
-    """The best of the min_max, the searched and the refined scale of each row, by exact error; earlier on ties."""
+def _searched(all_rows: Reals, full: Grid, starts: Reals, weight: Reals | None, alive: npt.NDArray[np.bool_]) -> Reals:
+    """The best of the min_max, the searched and the refined scale of each live row, by exact error; earlier on ties."""
+    rows, start = all_rows[alive], starts[alive]
+    importance = None if weight is None else weight[alive]
+    grid = Grid(format=full.format, zero_point=full.zero_point[alive])
     found = _single(least_squares(rows, grid, start, importance))
     best, least = start.copy(), _exact_error(rows, grid, start, importance)
     for _ in range(2):
@@ -217,7 +221,9 @@ def _checked_weights(w: npt.ArrayLike) -> Reals:
     return array.astype(np.float32).astype(np.float64)
 
 
-def _checked_importance(importance: npt.ArrayLike, array: Reals, spread: Granularity) -> Reals:
+def _checked_importance(importance: npt.ArrayLike | None, array: Reals, spread: Granularity) -> Reals | None:
+    if importance is None:
+        return None
     weight = np.asarray(importance, dtype=np.float64)
     try:
         full = np.broadcast_to(weight, array.shape)
