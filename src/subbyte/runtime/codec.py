@@ -141,10 +141,10 @@ def _dims(raw: Any, place: str) -> tuple[int, ...]:
 
 def _encode_constant(
     name: str, constant: Constant, formats: dict[str, Format], arrays: dict[str, Array]
-) -> dict[str, Any]:
+) -> dict[str, Any] | str:
     if not isinstance(constant, QTensor):
         arrays[ARRAY + name] = _narrow(constant)
-        return {"dtype": constant.dtype.name}
+        return constant.dtype.name
     packed = get_packing(constant.format.packing).pack(constant.codes, constant.format.levels)
     arrays[CODES + name] = np.frombuffer(packed, dtype=np.uint8)
     arrays[SCALE + name] = constant.scale
@@ -166,11 +166,9 @@ def _narrow(array: Array) -> Array:
 
 def _decode_constant(name: str, raw: Any, formats: Mapping[str, Format], arrays: Mapping[str, Array]) -> Constant:
     place = f"constant {name!r}"
-    entry = _object(raw)
-    if "dtype" in entry:
-        exact_keys(entry, {"dtype"}, place)
-        return _widen(_array(arrays, ARRAY + name, place), entry["dtype"], place)
-    exact_keys(entry, {"format", "shape", "axis"}, place)
+    if isinstance(raw, str):
+        return _widen(_array(arrays, ARRAY + name, place), raw, place)
+    entry = exact_keys(raw, {"format", "shape", "axis"}, place)
     format = _used(entry["format"], formats, place)
     shape = _dims(entry["shape"], place)
     packed = _array(arrays, CODES + name, place)
@@ -201,10 +199,10 @@ def _array(arrays: Mapping[str, Array], key: str, place: str) -> Array:
     return arrays[key]
 
 
-def _widen(array: Array, dtype: Any, place: str) -> Array:
+def _widen(array: Array, dtype: str, place: str) -> Array:
     if dtype not in _NARROW or array.dtype.kind not in "iu":
         rule = f"integer constants are {', '.join(_NARROW)}"
-        raise broken(f"{array.dtype} is to become {str(dtype)[:40]}", rule, place)
+        raise broken(f"{array.dtype} is to become {dtype[:40]}", rule, place)
     limits = np.iinfo(dtype)
     if int(array.min()) < limits.min or int(array.max()) > limits.max:
         raise broken(f"values {array.min()}..{array.max()}", f"values fit {dtype}", place)

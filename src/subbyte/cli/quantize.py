@@ -1,0 +1,64 @@
+"""``subbyte quantize``: a float network and unlabelled samples in, an integer model file out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from subbyte.cli.options import MODEL_FILE, NO_PREPROCESSING, Preprocessing, float_model, output_path, positive
+from subbyte.cli.output import progress, show_json, show_lines
+
+
+def quantize(
+    model: Path,
+    out: Path,
+    /,
+    *,
+    data: Path,
+    recipe: str = "w8a8",
+    arithmetic: Literal["m31", "m15", "shift"] = "m31",
+    samples: int = 256,
+    seed: int = 0,
+    preprocessing: Preprocessing = NO_PREPROCESSING,
+    json: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Turn a float network into an integer-only one.
+
+    Args:
+        model: the float network, an .onnx file.
+        out: the .subbyte file to write.
+        data: calibration samples: .npz, .npy, folder, or CSV of paths. Labels are not used.
+        recipe: short name such as w8a8, w4a8, wternary_a8, x31_w17, or a .toml file.
+        arithmetic: how accumulators are rescaled.
+        samples: how many samples are used at most.
+        seed: of every random choice.
+        preprocessing: see its options.
+        json: print JSON instead of a summary.
+        quiet: no progress, no summary.
+    """
+    import subbyte
+
+    positive(samples=samples)
+    target = output_path(out, (MODEL_FILE,))
+    preprocess = preprocessing.given()
+    graph = float_model(model)
+    with progress(quiet=quiet or json) as report:
+        quantized = subbyte.quantize(
+            graph,
+            data,
+            recipe=recipe,
+            arithmetic=arithmetic,
+            samples=samples,
+            seed=seed,
+            preprocess=preprocess,
+            progress=report,
+        )
+    size = quantized.save(target)
+    if json:
+        float_bytes = model.stat().st_size
+        show_json({"out": str(out), "file_bytes": size, "float_file_bytes": float_bytes, **quantized.metadata})
+    elif not quiet:
+        show_lines(quantized.summary())
+        show_lines(f"{out}: {size:,} bytes ({model}: {model.stat().st_size:,})")
+    return 0
