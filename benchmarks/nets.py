@@ -69,8 +69,7 @@ def _two_fold(x: Floats, y: Labels | None) -> list[Fold]:
     order = np.random.default_rng(0).permutation(len(x))
     halves = order[: len(x) // 2], order[len(x) // 2 :]
     return [
-        Fold(calibration=x[a][:CALIBRATION], x=x[b], y=None if y is None else y[b])
-        for a, b in (halves, halves[::-1])
+        Fold(calibration=x[a][:CALIBRATION], x=x[b], y=None if y is None else y[b]) for a, b in (halves, halves[::-1])
     ]
 
 

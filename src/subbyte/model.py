@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 
-def provenance(
-    recipe: str, arithmetic: str, samples: int, seed: int, preprocess: Preprocess | None
-) -> dict[str, Any]:
+def provenance(recipe: str, arithmetic: str, samples: int, seed: int, preprocess: Preprocess | None) -> dict[str, Any]:
     """What a model file says about how the model was made; no time, no host: same model, same bytes."""
     import subbyte
 

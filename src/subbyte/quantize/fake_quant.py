@@ -20,7 +20,9 @@ def fake_quantize(x: torch.Tensor, type_: IntType) -> torch.Tensor:
     with torch.no_grad():
         steps = x / type_.scale
         if type_.format.uniform:
-            return (torch.round(steps).add_(type_.zero_point).clamp_(type_.lo, type_.hi) - type_.zero_point) * type_.scale
+            return (
+                torch.round(steps).add_(type_.zero_point).clamp_(type_.lo, type_.hi) - type_.zero_point
+            ) * type_.scale
         reals = torch.from_numpy(centred_values(type_.format, type_.zero_point).astype(np.float32))
         middles = (reals[1:] + reals[:-1]) / 2
         return reals[torch.bucketize(steps.contiguous(), middles)] * type_.scale

@@ -97,7 +97,8 @@ class _Walk:
         self.coarse: dict[str, list[torch.Tensor]] = {}
         self.last_use = {i: k for k, n in enumerate(scheme.graph) for i in n.inputs}
         for name in scheme.graph.inputs:
-            self.exact[name] = list(torch.from_numpy(np.ascontiguousarray(feeds[name], np.float32)).split(CHUNK))
+            samples = torch.from_numpy(np.ascontiguousarray(feeds[name], np.float32))
+            self.exact[name] = list(torch.split(samples, CHUNK))
             self.coarse[name] = [fake_quantize(x, scheme.stored(name)) for x in self.exact[name]]
 
     def step(self, k: int, node: Node) -> None:
@@ -171,9 +172,6 @@ class _Walk:
 
 def _means(chunks: list[torch.Tensor], axis: int) -> Reals:
     """Mean over everything but the channel axis, float64."""
-    total, count = 0.0, 0
-    for chunk in chunks:
-        flat = chunk.movedim(axis, -1).reshape(-1, chunk.shape[axis])
-        total = total + flat.double().sum(dim=0).numpy()
-        count += len(flat)
-    return np.asarray(total / count)
+    flat = [chunk.movedim(axis, -1).reshape(-1, chunk.shape[axis]) for chunk in chunks]
+    total = sum((rows.double().sum(dim=0).numpy() for rows in flat), start=np.zeros(flat[0].shape[1]))
+    return np.asarray(total / sum(len(rows) for rows in flat))

@@ -172,7 +172,9 @@ def _rule(table: Mapping[str, Any], path: Path, number: int) -> Rule:
     values["operator"] = (operator,) if isinstance(operator, str) else tuple(operator)
     for name in values["operator"]:
         if name not in LAYER_OPERATORS:
-            raise RecipeError(f"operator {name!r} has no weights", f"rules speak of {LAYER_OPERATORS}", "drop it", place)
+            raise RecipeError(
+                f"operator {name!r} has no weights", f"rules speak of {LAYER_OPERATORS}", "drop it", place
+            )
     try:
         re.compile(values.get("path", ""))
     except re.error as error:

@@ -50,9 +50,9 @@ def resolve(recipe: Recipe, graph: Graph) -> Mapping[str, LayerChoice]:
     for node in layers:
         merged = _merge([r for r in recipe.rules if r.matches(node.op.name, node.name, node.module)])
         if recipe.first_last_weights and node.name in first | last:
-            merged = _override(merged, recipe, node, weights=recipe.first_last_weights)
+            merged = _override(merged, recipe, node, recipe.first_last_weights, merged.activations)
         if node.name in last:
-            merged = _override(merged, recipe, node, activations=recipe.last_input)
+            merged = _override(merged, recipe, node, merged.weights, recipe.last_input)
         if any(re.search(p, t) for p in recipe.ignored_scope for t in (node.name, node.module)):
             merged = replace(merged, weights="int8", activations="uint8")
         choices[node.name] = _choice(merged)
@@ -68,10 +68,10 @@ def _merge(rules: list[Rule]) -> Rule:
     return Rule(**values)
 
 
-def _override(merged: Rule, recipe: Recipe, node: Node, **defaults: str) -> Rule:
+def _override(merged: Rule, recipe: Recipe, node: Node, weights: str | None, activations: str | None) -> Rule:
     """Network-wide defaults for the ends give way to rules that name the layer by its path."""
     named = _merge([r for r in recipe.rules if r.path and r.matches(node.op.name, node.name, node.module)])
-    return replace(merged, **{key: value for key, value in defaults.items() if getattr(named, key) is None})
+    return replace(merged, weights=named.weights or weights, activations=named.activations or activations)
 
 
 def _choice(rule: Rule) -> LayerChoice:

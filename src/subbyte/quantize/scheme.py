@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from subbyte.arithmetic.requant import Arithmetic
@@ -49,9 +49,7 @@ class Scheme:
         return replace(self.types[self.groups[value].root, wanted.name], shape=stored.shape)
 
 
-def with_fixed_types(
-    slots: Slots, types: Mapping[tuple[str, str], IntType]
-) -> dict[tuple[str, str], IntType]:
+def with_fixed_types(slots: Slots, types: Mapping[tuple[str, str], IntType]) -> dict[tuple[str, str], IntType]:
     """The types with those operators' own scales whose results are the same for every network."""
     fixed = dict(types)
     for slot in slots.storage.values():
@@ -64,7 +62,7 @@ def with_fixed_types(
 
 def make_scheme(
     graph: Graph,
-    groups: list[Group],
+    groups: Sequence[Group],
     slots: Slots,
     types: Mapping[tuple[str, str], IntType],
     choices: Mapping[str, LayerChoice],

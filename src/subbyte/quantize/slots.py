@@ -66,9 +66,7 @@ def operand_format(node: Node, stored: Format, choices: Mapping[str, LayerChoice
     return wanted
 
 
-def find_slots(
-    graph: Graph, groups: Sequence[Group], choices: Mapping[str, LayerChoice], recipe: Recipe
-) -> Slots:
+def find_slots(graph: Graph, groups: Sequence[Group], choices: Mapping[str, LayerChoice], recipe: Recipe) -> Slots:
     """Formats of all activations.
 
     Codes below 8 bits are the operands of layers. A value that layers alone read, all in one uniform format, is
@@ -95,9 +93,7 @@ def find_slots(
     return Slots(storage=storage, operands=operands)
 
 
-def _storage_format(
-    graph: Graph, group: Group, choices: Mapping[str, LayerChoice], recipe: Recipe
-) -> Format:
+def _storage_format(graph: Graph, group: Group, choices: Mapping[str, LayerChoice], recipe: Recipe) -> Format:
     if any(v in graph.inputs for v in group.values):
         return get_format(recipe.input)
     if any(n.op.name in FIXED_RANGE for n in group.makers):

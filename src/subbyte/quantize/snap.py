@@ -17,6 +17,7 @@ from subbyte.errors import LoweringError
 from subbyte.graph.ir import Graph, IntType, Node
 from subbyte.quantize.groups import Group, group_of
 
+
 def unbend(graph: Graph) -> Graph:
     """The graph with fused leaky slopes taken out again: a slope is no power of two, so it becomes a table."""
     nodes: list[Node] = []

@@ -112,4 +112,3 @@ def lower_unary(low: Lowering, node: Node) -> None:
     x, x_type = low.operand(node, node.inputs[0])
     out = low.scheme.stored(node.output)
     low.finish(node, IntLut(), (x, low.table(node, op.function, x_type, out, op.reals)))
-

@@ -58,9 +58,7 @@ def lower_conv(low: Lowering, node: Node) -> None:
     x, x_type = low.operand(node, node.inputs[0])
     lo, hi = low.bounds(op.rectify, out)
     constants = _constants(low, node, x_type.scale, out, op.rectify)
-    integer = IntConv(
-        stride=op.stride, dilation=op.dilation, padding=op.padding, groups=op.groups, lo=lo, hi=hi
-    )
+    integer = IntConv(stride=op.stride, dilation=op.dilation, padding=op.padding, groups=op.groups, lo=lo, hi=hi)
     low.finish(node, integer, (x, *constants))
 
 

@@ -1,0 +1,96 @@
+"""Recipes: short names, TOML files, rules, and what wrong ones say."""
+
+from __future__ import annotations
+
+import pytest
+
+from subbyte.errors import FormatError, RecipeError
+from subbyte.quantize.recipe import Recipe, Rule, load_recipe, named_recipe
+
+NAMES = [
+    ("w8a8", "int8", "uint8", None),
+    ("w8a7", "int8", "uint7", None),
+    ("w4a8", "int4", "uint8", None),
+    ("w4a4", "int4", "uint4", None),
+    ("w2a8", "int2", "uint8", "int8"),
+    ("w1a8", "binary", "uint8", "int8"),
+    ("wternary_a8", "ternary", "uint8", "int8"),
+    ("wmidrise2_a4", "midrise2", "uint4", "int8"),
+    ("x31_w17", "levels17", "levels31", None),
+    ("x23_w23", "levels23", "levels23", None),
+    ("w4a8_first_last_8", "int4", "uint8", "int8"),
+    ("w2a8_first_last_same", "int2", "uint8", None),
+]
+
+
+@pytest.mark.parametrize(("name", "weights", "activations", "ends"), NAMES)
+def test_short_names(name, weights, activations, ends):
+    recipe = named_recipe(name)
+    assert (recipe.rules[0].weights, recipe.rules[0].activations, recipe.first_last_weights) == (
+        weights,
+        activations,
+        ends,
+    )
+
+
+def test_every_pair_of_bits_is_a_name():
+    for w in range(1, 9):
+        for a in range(1, 9):
+            assert named_recipe(f"w{w}a{a}").name == f"w{w}a{a}"
+
+
+@pytest.mark.parametrize("name", ["w9a8", "w4", "int8", "", "x31w17", "w4a8_first"])
+def test_unknown_names_say_what_is_known(name):
+    with pytest.raises((RecipeError, FormatError)) as error:
+        named_recipe(name)
+    assert "Rule:" in str(error.value)
+    assert "Remedy:" in str(error.value)
+
+
+def test_a_pair_whose_products_leave_int8_is_refused():
+    with pytest.raises(FormatError, match="127"):
+        named_recipe("x31_w31")
+
+
+def test_toml(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'base = "w4a8"\nignored_scope = ["head"]\n[[rule]]\noperator = "conv"\npath = "layer1"\nweights = "ternary"\n'
+    )
+    recipe = load_recipe(path)
+    assert recipe.name == "mine"
+    assert recipe.ignored_scope == ("head",)
+    assert recipe.rules[1] == Rule(operator=("conv",), path="layer1", weights="ternary")
+    assert load_recipe(recipe) is recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("base = ", "mine.toml"),
+        ('bse = "w8a8"', "top level"),
+        ('[[rule]]\nweight = "int4"', "rule 1"),
+        ('[[rule]]\noperator = "relu"\nweights = "int4"', "rule 1"),
+        ('[[rule]]\npath = "("', "rule 1"),
+    ],
+)
+def test_a_wrong_file_names_the_place(tmp_path, text, place):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(RecipeError) as error:
+        load_recipe(path)
+    assert place in error.value.place
+
+
+def test_wrong_formats_and_missing_files(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('[[rule]]\nweights = "int44"')
+    with pytest.raises(FormatError):
+        load_recipe(path)
+    with pytest.raises(RecipeError):
+        load_recipe(tmp_path / "absent.toml")
+
+
+def test_recipes_compare_by_value():
+    assert named_recipe("w8a8") == named_recipe("w8a8")
+    assert isinstance(load_recipe("w8a8"), Recipe)
