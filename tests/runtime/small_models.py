@@ -1,0 +1,133 @@
+"""Hand-built integer graphs for tests of the model file: small, but with every kind of constant and attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import subbyte.graph.ops as ops
+from subbyte.formats import Format, get_format
+from subbyte.formats.qtensor import QTensor
+from subbyte.graph.ir import Constant, Graph, IntType, Node
+from subbyte.graph.ops.op import Op
+
+SIX = Format(name="six", table=(-4, -2, -1, 0, 1, 2), title="six levels", source="test")
+"""A format that no registry knows."""
+
+METADATA: dict[str, Any] = {
+    "recipe": "w4a8",
+    "arithmetic": "m31",
+    "samples": 7,
+    "preprocess": {"mean": [0.5, 0.25], "layout": "channels_last", "none": None, "yes": True},
+}
+
+
+_AVERAGE = (("d", [1, 2, 3, 4, 6, 9]), ("m", [2**30] * 6), ("n", [30, 31, 32, 32, 33, 34]))
+
+
+class Builder:
+    """Adds nodes and infers their shapes."""
+
+    def __init__(self, name: str, seed: int = 0) -> None:
+        self.name = name
+        self.rng = np.random.default_rng(seed)
+        self.types: dict[str, IntType] = {}
+        self.constants: dict[str, Constant] = {}
+        self.nodes: list[Node] = []
+        self.inputs: list[str] = []
+
+    def input(self, name: str, shape: Sequence[int], format: str = "uint8", scale: float = 2**-7, zero: int = 128):
+        self.types[name] = IntType(shape=(None, *shape), format=get_format(format), scale=scale, zero_point=zero)
+        self.inputs.append(name)
+        return name
+
+    def constant(self, name: str, value: Constant) -> str:
+        self.constants[name] = value
+        return name
+
+    def weight(self, name: str, shape: tuple[int, ...], format: Format, *, zero: bool = False) -> str:
+        codes = self.rng.integers(0, format.levels, shape).astype(np.uint8)
+        codes.flat[0], codes.flat[-1] = 0, format.levels - 1
+        scale = self.rng.uniform(0.01, 1, shape[0]).astype(np.float32)
+        offset = np.full(shape[0], 3 if zero else 0, dtype=np.int32)
+        return self.constant(name, QTensor(codes=codes, format=format, scale=scale, zero_point=offset))
+
+    def ints(self, name: str, values: Any, dtype: str = "int32") -> str:
+        return self.constant(name, np.asarray(values, dtype=dtype))
+
+    def add(self, name: str, op: Op, inputs: Sequence[str], format: str = "uint8", scale: float = 2**-6, zero: int = 9):
+        operands = [self.types[i] if i in self.types else self.constants[i] for i in inputs]
+        shape = op.infer(operands)
+        self.types[name] = IntType(shape=shape, format=get_format(format), scale=scale, zero_point=zero)
+        self.nodes.append(Node(name=name, op=op, inputs=tuple(inputs), output=name, module=f"net.{name}"))
+        return name
+
+    def layer(self, name: str, op: Op, x: str, weight: str, **kind: Any) -> str:
+        """A convolution or linear layer with random bias and multipliers."""
+        n = int(self.constants[weight].shape[0])
+        bias = self.ints(f"{name}.bias", self.rng.integers(-9000, 9000, n))
+        m = self.ints(f"{name}.m", self.rng.integers(2**30, 2**31 - 1, n))
+        shift = self.ints(f"{name}.n", self.rng.integers(36, 40, n))
+        return self.add(name, op, [x, weight, bias, m, shift], **kind)
+
+    def graph(self, *outputs: str) -> Graph:
+        return Graph(
+            name=self.name,
+            inputs=tuple(self.inputs),
+            outputs=outputs,
+            types=self.types,
+            constants=self.constants,
+            nodes=tuple(self.nodes),
+        )
+
+
+def linear_model() -> Graph:
+    """One layer."""
+    b = Builder("linear")
+    x = b.input("x", [5])
+    w = b.weight("fc.weight", (3, 5), get_format("int4"))
+    return b.graph(b.layer("fc", ops.IntLinear(lo=0, hi=255), x, w))
+
+
+def branched_model(seed: int = 0) -> Graph:
+    """A residual network with two outputs and weights in five formats, one of them unknown to the registry."""
+    b = Builder("branched", seed)
+    x = b.input("image", [8, 6, 3])
+    conv = {"stride": (1, 1), "dilation": (1, 1), "padding": (1, 1, 1, 1), "groups": 1, "lo": 9, "hi": 255}
+    w1 = b.weight("stem.weight", (4, 3, 3, 3), get_format("levels17"))
+    stem = b.layer("stem", ops.IntConv(**conv), x, w1)
+    w2 = b.weight("block.weight", (4, 3, 3, 2), SIX)
+    grouped = ops.IntConv(**{**conv, "groups": 2})
+    block = b.layer("block", grouped, stem, w2)
+    both = b.ints("sum.m", [2**30 + 5, -(2**29)])
+    total = b.add("sum", ops.IntAdd(n=31, lo=0, hi=255), [stem, block, both])
+    table = b.ints("act.table", b.rng.integers(0, 256, 256), "uint8")
+    act = b.add("act", ops.IntLut(), [total, table])
+    pool = {"kernel": (3, 3), "stride": (2, 2), "padding": (1, 1, 1, 1)}
+    high = b.add("max", ops.MaxPool(**pool, ceil_mode=True, layout="channels_last"), [act])
+    div, m, n = (b.ints(f"avg.{k}", v) for k, v in _AVERAGE)
+    average = ops.IntAvgPool(**pool, ceil_mode=True, count_include_pad=False, lo=0, hi=255)
+    mean = b.add("avg", average, [act, div, m, n])
+    cat = b.add("cat", ops.Concat(axis=3), [high, mean])
+    flat = b.add("flat", ops.Reshape(shape=(None, 5 * 4 * 8)), [cat])
+    w3 = b.weight("fc.weight", (5, 160), get_format("ternary"))
+    fc = b.layer("fc", ops.IntLinear(lo=-32768, hi=32767), flat, w3, format="int16", scale=2**-9, zero=0)
+    w4 = b.weight("side.weight", (2, 160), get_format("uint3"), zero=True)
+    side = b.layer("side", ops.IntLinear(lo=0, hi=255), flat, w4)
+    soft = ops.IntSoftmax(axis=1, m=2**30, n=32)
+    probabilities = b.add("soft", soft, [fc], format="int16", scale=2**-15, zero=0)
+    return b.graph(probabilities, side)
+
+
+def codes_for(graph: Graph, batch: int = 2, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random stored integers for every input."""
+    rng = np.random.default_rng(seed)
+    result = {}
+    for name in graph.inputs:
+        kind = graph.types[name]
+        assert isinstance(kind, IntType)
+        shape = (batch, *(d or 0 for d in kind.shape[1:]))
+        result[name] = rng.integers(kind.lo, kind.hi + 1, shape).astype(kind.storage)
+    return result
