@@ -162,6 +162,8 @@ def demo(*, as_json: bool = False, quiet: bool = False) -> bool:
             rows.append(row)
             progress.update(task, advance=1, description=next(upcoming))
     console = Console()
+    if not console.is_terminal:
+        console.width = 120  # a file has no width that could wrap the table
     if as_json:
         console.out(json.dumps([asdict(row) for row in rows], indent=2), highlight=False)
     else:
