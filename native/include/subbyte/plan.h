@@ -1,0 +1,97 @@
+// A plan: operators in execution order over an arena. Built once from a PlanSpec, then immutable and shared.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "subbyte/kernels.h"
+#include "subbyte/spec.h"
+
+namespace subbyte {
+
+// Where a value lies. A value that padded convolutions read has a border of its zero point around every image, so
+// that no kernel knows about padding.
+struct Layout {
+    Dims shape;
+    Dims strides;            // in numbers
+    Storage storage = Storage::u8;
+    std::int64_t origin = 0;  // bytes from the buffer's start to element 0, behind the border
+    std::int64_t bytes = 0;   // of the buffer, border included, slack not
+    std::int32_t zero_point = 0;
+    std::int32_t lo = 0;
+    std::int32_t hi = 0;
+    std::int64_t top = 0, left = 0, bottom = 0, right = 0;
+    std::size_t root = 0;  // the value whose buffer this is: another one for reshapes that copy nothing
+
+    std::int64_t count() const;
+    bool bordered() const { return top != 0 || left != 0 || bottom != 0 || right != 0; }
+};
+
+// Buffers of one sample while it runs.
+struct Frame {
+    std::uint8_t* arena;
+    const std::int64_t* origins;  // byte offset of element 0 of every value
+
+    std::uint8_t* at(std::size_t value) const { return arena + origins[value]; }
+};
+
+// A share of an operator's work; shares write disjoint bytes and may run at once.
+struct Part {
+    int index = 0;
+    int count = 1;
+
+    std::int64_t begin(std::int64_t total) const { return total / count * index + std::min<std::int64_t>(total % count, index); }
+    std::int64_t end(std::int64_t total) const { return Part{index + 1, count}.begin(total); }
+};
+
+class Op {
+public:
+    Op(const OpSpec& spec);
+    Op(const Op&) = delete;
+    Op& operator=(const Op&) = delete;
+    virtual ~Op() = default;
+
+    // Ask for borders of the inputs; called before buffers are laid out.
+    virtual void request(std::vector<Layout>& /*values*/) const {}
+    // Whether the result may lie in the input's buffer (then run does nothing).
+    virtual bool aliases() const { return false; }
+    // Precompute offsets; called once after buffers are laid out.
+    virtual void prepare(const std::vector<Layout>& values) = 0;
+    virtual void run(const Frame& frame, Part part) const = 0;
+
+    std::string name;
+    std::vector<std::size_t> inputs;
+    std::size_t output;
+    std::int64_t work = 0;  // elementary operations, to decide whether sharing pays
+};
+
+// Byte offsets of every value in an arena, and its size.
+struct Arena {
+    std::vector<std::int64_t> origins;
+    std::int64_t bytes = 0;
+};
+
+struct Plan {
+    std::vector<ValueSpec> specs;
+    std::vector<Layout> values;
+    std::vector<std::unique_ptr<Op>> ops;
+    std::vector<std::size_t> inputs;
+    std::vector<std::size_t> outputs;
+    const Kernels* kernels = nullptr;
+    Arena shared;  // buffers reused as soon as their value is dead
+    Arena keep;    // every value has its own buffer
+};
+
+// Check everything, decode the weights and lay out the arena. Raises PlanError.
+Plan build_plan(const PlanSpec& spec, const Kernels& kernels);
+
+// Kernels of this CPU, the best ones, or those that the environment variable SUBBYTE_ISA names. Raises PlanError.
+const Kernels& choose_kernels();
+// Kernels by name; nullptr where they are unknown here or the CPU cannot run them.
+const Kernels* find_kernels(const std::string& isa);
+std::vector<std::string> available_isas();
+
+}  // namespace subbyte

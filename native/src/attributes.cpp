@@ -1,0 +1,110 @@
+#include "attributes.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace subbyte {
+
+void fail(const std::string& where, const std::string& what) {
+    throw PlanError(where + ": " + what);
+}
+
+std::string text(const Dims& dims) {
+    std::string s = "[";
+    for (std::size_t i = 0; i < dims.size(); ++i) s += (i ? ", " : "") + std::to_string(dims[i]);
+    return s + "]";
+}
+
+std::int64_t product(const Dims& dims, const std::string& where) {
+    std::int64_t total = 1;
+    for (const std::int64_t d : dims) {
+        if (d < 1 || d > INT32_HI / total) fail(where, "shape " + text(dims) + " is empty or exceeds 2^31 - 1 numbers");
+        total *= d;
+    }
+    return total;
+}
+
+std::int64_t largest(const Layout& value) {
+    return std::max(std::abs(std::int64_t{value.hi} - value.zero_point), std::abs(std::int64_t{value.lo} - value.zero_point));
+}
+
+void Attributes::fail(const std::string& what) const {
+    subbyte::fail("operator '" + spec_.name + "' (" + spec_.kind + ")", what);
+}
+
+Dims Attributes::any_list(const std::string& name) {
+    const auto found = spec_.attributes.find(name);
+    if (found == spec_.attributes.end()) fail("attribute '" + name + "' is missing");
+    used_.insert(name);
+    return found->second;
+}
+
+Dims Attributes::list(const std::string& name, std::size_t count, std::int64_t lo, std::int64_t hi) {
+    Dims values = any_list(name);
+    if (values.size() != count) fail("attribute '" + name + "' has " + std::to_string(values.size()) + " numbers, not " + std::to_string(count));
+    for (const std::int64_t v : values) {
+        if (v < lo || v > hi)
+            fail("attribute '" + name + "' is " + text(values) + ", outside " + std::to_string(lo) + ".." + std::to_string(hi));
+    }
+    return values;
+}
+
+std::int64_t Attributes::one(const std::string& name, std::int64_t lo, std::int64_t hi) {
+    return list(name, 1, lo, hi)[0];
+}
+
+const ArraySpec& Attributes::array(const std::string& name, Storage storage) {
+    const auto found = spec_.arrays.find(name);
+    if (found == spec_.arrays.end()) fail("array '" + name + "' is missing");
+    if (found->second.storage != storage) fail("array '" + name + "' has the wrong number type");
+    product(found->second.shape, "array '" + name + "'");
+    used_.insert(name);
+    return found->second;
+}
+
+std::vector<std::int32_t> Attributes::int32s(const std::string& name, std::int64_t count, std::int64_t lo, std::int64_t hi) {
+    const ArraySpec& a = array(name, Storage::i32);
+    if (a.shape.size() != 1 || a.shape[0] != count) fail("array '" + name + "' has shape " + text(a.shape) + ", not " + text({count}));
+    std::vector<std::int32_t> values(static_cast<std::size_t>(count));
+    std::memcpy(values.data(), a.data, values.size() * sizeof(std::int32_t));
+    for (const std::int32_t v : values) {
+        if (v < lo || v > hi) fail("array '" + name + "' holds " + std::to_string(v) + ", outside " + std::to_string(lo) + ".." + std::to_string(hi));
+    }
+    return values;
+}
+
+void Attributes::arity(std::size_t least, std::size_t most) {
+    if (spec_.inputs.size() < least || spec_.inputs.size() > most) fail(std::to_string(spec_.inputs.size()) + " inputs");
+}
+
+void Attributes::clamp(std::int32_t& lo, std::int32_t& hi) {
+    lo = static_cast<std::int32_t>(one("lo", out().lo, out().hi));
+    hi = static_cast<std::int32_t>(one("hi", lo, out().hi));
+}
+
+std::size_t Attributes::axis(const std::string& name) {
+    return static_cast<std::size_t>(one(name, 1, static_cast<std::int64_t>(in(0).shape.size())) - 1);
+}
+
+void Attributes::result(const Dims& shape) const {
+    if (shape != out().shape) fail("the result has shape " + text(shape) + " but is declared as " + text(out().shape));
+}
+
+void Attributes::moved() const {
+    for (std::size_t i = 0; i < spec_.inputs.size(); ++i) {
+        const Layout& x = in(i);
+        if (x.storage != out().storage || x.zero_point != out().zero_point || x.lo < out().lo || x.hi > out().hi)
+            fail("moving numbers keeps their type, zero point and range");
+    }
+}
+
+void Attributes::done() const {
+    for (const auto& item : spec_.attributes) {
+        if (used_.count(item.first) == 0) fail("attribute '" + item.first + "' is unknown");
+    }
+    for (const auto& item : spec_.arrays) {
+        if (used_.count(item.first) == 0) fail("array '" + item.first + "' is unknown");
+    }
+}
+
+}  // namespace subbyte

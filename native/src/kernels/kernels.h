@@ -1,0 +1,16 @@
+// One table of kernels per instruction set.
+#pragma once
+
+#include "subbyte/kernels.h"
+
+namespace subbyte {
+namespace portable {
+extern const Kernels KERNELS;
+}
+namespace avx2 {
+extern const Kernels KERNELS;
+}
+namespace avx512_vnni {
+extern const Kernels KERNELS;
+}
+}  // namespace subbyte

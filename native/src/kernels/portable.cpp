@@ -1,0 +1,95 @@
+// Kernels in plain C++: the ones every CPU has, and the plainest statement of what the others must compute.
+
+#include <cstdint>
+
+#include "kernels/kernels.h"
+#include "subbyte/requant.h"
+
+namespace subbyte {
+namespace portable {
+
+#include "pixels.inc"
+#include "rows.inc"
+
+constexpr int LANES = 8;
+
+// Accumulators wrap: bias holds -zero_point * sum(W), and only the final sum is proved to fit int32.
+static inline std::int32_t wrapping_add(std::int32_t a, std::int32_t b) {
+    return static_cast<std::int32_t>(static_cast<std::uint32_t>(a) + static_cast<std::uint32_t>(b));
+}
+
+static void finish(const Epilogue& e, const std::int32_t* acc, std::uint8_t* out, int column, int columns) {
+    const int count = columns - column < LANES ? columns - column : LANES;
+    for (int i = 0; i < count; ++i) {
+        const int c = column + i;
+        const bool negative = e.leaky && acc[i] < 0;
+        const std::int32_t m = negative ? e.m_neg[c] : e.m[c];
+        const std::int32_t n = negative ? e.n_neg[c] : e.n[c];
+        const std::int32_t q = sb_requantize(acc[i], m, n, e.zero_point, e.lo, e.hi);
+        if (e.wide) {
+            reinterpret_cast<std::int16_t*>(out)[c] = static_cast<std::int16_t>(q);
+        } else {
+            out[c] = static_cast<std::uint8_t>(q);
+        }
+    }
+}
+
+struct Tile {
+    static constexpr int MOST = 1;
+    static constexpr int rows(int) { return 4; }
+
+    template <int ROWS, int VECTORS>
+    static void run(const DotJob& job, const std::uint8_t* const* in, std::uint8_t* const* out, const std::int8_t* panel, int column) {
+        std::int32_t acc[ROWS][VECTORS * LANES];
+        for (int r = 0; r < ROWS; ++r) {
+            for (int i = 0; i < VECTORS * LANES; ++i) acc[r][i] = job.epilogue.bias[column + i];
+        }
+        for (std::int32_t t = 0; t < job.tap_count; ++t) {
+            const std::int32_t tap = job.taps[t];
+            for (std::int32_t k = 0; k < job.steps; ++k) {
+                for (int r = 0; r < ROWS; ++r) {
+                    const std::uint8_t* x = in[r] + tap + 4 * k;
+                    const std::int32_t x0 = x[0], x1 = x[1], x2 = x[2], x3 = x[3];
+                    for (int i = 0; i < VECTORS * LANES; ++i) {
+                        const std::int8_t* w = panel + 4 * i;
+                        acc[r][i] = wrapping_add(acc[r][i], x0 * w[0] + x1 * w[1] + x2 * w[2] + x3 * w[3]);
+                    }
+                }
+                panel += 4 * VECTORS * LANES;
+            }
+        }
+        for (int r = 0; r < ROWS; ++r) {
+            for (int v = 0; v < VECTORS; ++v) finish(job.epilogue, acc[r] + v * LANES, out[r], column + v * LANES, job.columns);
+        }
+    }
+};
+
+static void dot(const DotJob& job) {
+    walk_dot<Tile>(job, LANES);
+}
+
+static void depthwise(const DepthwiseJob& job) {
+    for (std::int32_t column = 0; column < job.columns; column += LANES) {
+        const std::int8_t* panel = job.panels + std::ptrdiff_t{column} * job.tap_count;
+        const int count = job.columns - column < LANES ? job.columns - column : LANES;
+        Cursor cursor(job.grid, job.in, job.out, job.first);
+        for (std::int64_t p = job.first; p < job.last; ++p) {
+            const std::uint8_t* in;
+            std::uint8_t* out;
+            cursor.take(in, out);
+            std::int32_t acc[LANES] = {};
+            for (int i = 0; i < count; ++i) acc[i] = job.epilogue.bias[column + i];
+            for (std::int32_t t = 0; t < job.tap_count; ++t) {
+                const std::uint8_t* x = in + job.taps[t] + column;
+                const std::int8_t* w = panel + t / 4 * 4 * LANES + t % 4;
+                for (int i = 0; i < count; ++i) acc[i] = wrapping_add(acc[i], x[i] * w[4 * i]);
+            }
+            finish(job.epilogue, acc, out, column, job.columns);
+        }
+    }
+}
+
+const Kernels KERNELS = {"portable", LANES, Tile::MOST, dot, depthwise, add_row, mul_row, rescale_row, lookup_row<std::uint8_t>, lookup_row<std::int16_t>, accumulate_row, max_row<std::uint8_t>, max_row<std::int16_t>};
+
+}  // namespace portable
+}  // namespace subbyte

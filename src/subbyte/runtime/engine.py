@@ -1,0 +1,147 @@
+"""The native engine as Python sees it: built from an integer graph, run on arrays of stored integers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from subbyte import _native
+from subbyte.errors import RunError
+from subbyte.graph.feeds import check_codes, check_feeds
+from subbyte.graph.ir import Constant, Graph, IntType, Node
+from subbyte.graph.ops.op import attributes
+from subbyte.runtime.native_plan import constant_arrays, plan_attributes
+
+Codes = npt.NDArray[Any]
+
+
+class Engine:
+    """An integer graph on the native engine; immutable, safe to run from several threads at once.
+
+    The environment variable ``SUBBYTE_ISA`` (portable, avx2, avx512_vnni) forces the instruction set of engines
+    that are built while it is set; every one gives the same integers.
+
+    Args:
+        graph: of the integer dialect, as ``verify`` accepts it.
+        threads: to run with, 1..256; 0 means 1. A batch is split among them, a single sample's operators are.
+
+    Raises:
+        RunError: the graph holds something that the engine does not run, or SUBBYTE_ISA is unknown here.
+    """
+
+    def __init__(self, graph: Graph, threads: int = 1) -> None:
+        self.graph = graph
+        self.threads = _threads(threads)
+        self._names = tuple(graph.types)
+        try:
+            self._native = _build(graph, self._names)
+        except ValueError as error:
+            raise _refused(str(error), graph) from None
+
+    @property
+    def isa(self) -> str:
+        """Instruction set of the kernels in use."""
+        return self._native.isa
+
+    @property
+    def arena_bytes(self) -> int:
+        """Memory for all activations of one sample."""
+        return self._native.arena_bytes
+
+    def run(self, codes: Mapping[str, Codes], threads: int | None = None) -> dict[str, Codes]:
+        """The graph's outputs.
+
+        Args:
+            codes: stored integers [batch, ...] of every graph input, within its lo..hi.
+            threads: instead of the engine's own.
+
+        Raises:
+            RunError: names, shapes, dtypes or numbers of the inputs or the number of threads do not fit.
+        """
+        return self._run(codes, self.graph.outputs, threads, keep=False)
+
+    def run_all(self, codes: Mapping[str, Codes], threads: int | None = None) -> dict[str, Codes]:
+        """Every value of the graph, inputs and intermediate ones included; otherwise as ``run``."""
+        return self._run(codes, self._names, threads, keep=True)
+
+    def _run(
+        self, codes: Mapping[str, Codes], wanted: Sequence[str], threads: int | None, *, keep: bool
+    ) -> dict[str, Codes]:
+        count = self.threads if threads is None else _threads(threads)
+        check_feeds(self.graph, codes)
+        if any(codes[name].dtype != _int_type(self.graph, name).storage for name in self.graph.inputs):
+            check_codes(self.graph, codes)  # whatever passes is cast without loss; of the storages the engine does it
+        inputs = [
+            np.require(codes[name], _int_type(self.graph, name).storage, ["C", "A"]) for name in self.graph.inputs
+        ]
+        batch = len(inputs[0])
+        results = {name: self._empty(name, batch) for name in wanted}
+        run = self._native.run_keep if keep else self._native.run
+        try:
+            run(inputs, [results[name] for name in wanted], batch, count)
+        except ValueError as error:
+            raise RunError(
+                str(error),
+                "stored integers lie within what their input's format allows",
+                "encode the input with its scale and zero point",
+                f"graph {self.graph.name!r}",
+            ) from None
+        return results
+
+    def _empty(self, name: str, batch: int) -> Codes:
+        kind = _int_type(self.graph, name)
+        return np.empty((batch, *kind.shape[1:]), dtype=kind.storage)
+
+
+def _threads(count: int) -> int:
+    if type(count) is not int or not 0 <= count <= _native.MAX_THREADS:
+        raise RunError(
+            f"threads is {count!r}",
+            f"threads is an integer in 0..{_native.MAX_THREADS}, where 0 means 1",
+            "pass how many cores the run may use",
+        )
+    return max(count, 1)
+
+
+def _int_type(graph: Graph, name: str) -> IntType:
+    kind = graph.types[name]
+    if not isinstance(kind, IntType):
+        raise RunError(
+            f"value {name!r} holds reals",
+            "the native engine runs integer graphs",
+            "lower the graph first",
+            f"graph {graph.name!r}",
+        )
+    return kind
+
+
+def _build(graph: Graph, names: Sequence[str]) -> _native.Engine:
+    builder = _native.Builder()
+    index: dict[str, int] = {}
+    for name in names:
+        kind = _int_type(graph, name)
+        shape = [int(d) for d in kind.shape[1:] if d is not None]
+        index[name] = builder.value(name, shape, kind.storage, kind.zero_point, kind.lo, kind.hi)
+    for node in graph.nodes:
+        values = [index[i] for i in node.inputs if i in index]
+        arrays = constant_arrays(node.op.name, _constants(graph, node))
+        plain = plan_attributes(node.op.name, attributes(node.op))
+        builder.op(node.op.name, node.name, values, index[node.output], plain, arrays)
+    return builder.build([index[n] for n in graph.inputs], [index[n] for n in graph.outputs])
+
+
+def _constants(graph: Graph, node: Node) -> list[tuple[int, Constant]]:
+    """The node's constant operands with their positions."""
+    return [(i, graph.constants[name]) for i, name in enumerate(node.inputs) if name not in graph.types]
+
+
+def _refused(message: str, graph: Graph) -> RunError:
+    return RunError(
+        message,
+        "the native engine runs verified integer graphs on this CPU's instruction sets",
+        "run subbyte.graph.verify on the graph, and check SUBBYTE_ISA",
+        f"graph {graph.name!r}",
+    )

@@ -1,0 +1,87 @@
+"""Operators of the integer dialect in the form that the native builder takes: lists of integers and named arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from subbyte.formats.qtensor import QTensor
+from subbyte.graph.ir import Constant
+
+Attributes: TypeAlias = dict[str, list[int]]
+IntArrays: TypeAlias = "dict[str, npt.NDArray[np.integer[Any]]]"
+
+_CONSTANTS: Mapping[str, Mapping[int, str]] = {
+    "int_conv": {1: "weight", 2: "bias", 3: "m", 4: "n", 5: "m_neg", 6: "n_neg"},
+    "int_linear": {1: "weight", 2: "bias", 3: "m", 4: "n", 5: "m_neg", 6: "n_neg"},
+    "int_add": {1: "b", 2: "m"},
+    "int_mul": {1: "b"},
+    "int_lut": {1: "table"},
+    "int_avg_pool": {1: "divisors", 2: "m", 3: "n"},
+}
+"""Which operand of which operator may be a constant, and its name in the native engine."""
+
+
+def constant_arrays(kind: str, constants: Sequence[tuple[int, Constant]]) -> IntArrays:
+    """The constant operands by name.
+
+    Args:
+        kind: operator name.
+        constants: position among the operands, and the constant.
+
+    Raises:
+        ValueError: an operand of that position is no constant of this operator, or a weight is of a kind that the
+            native engine does not run.
+    """
+    names = _CONSTANTS.get(kind, {})
+    arrays: IntArrays = {}
+    for position, constant in constants:
+        name = names.get(position)
+        if name is None or isinstance(constant, QTensor) != (name == "weight"):
+            raise ValueError(f"operator {kind!r} takes no such constant as operand {position}")
+        if isinstance(constant, QTensor):
+            arrays.update(_weight(constant))
+        else:
+            arrays[name] = np.require(constant, requirements=["C", "A"])
+    return arrays
+
+
+def _weight(weight: QTensor) -> IntArrays:
+    """Codes, the table behind them and one zero point per output channel."""
+    channels = weight.codes.shape[0]
+    zero = weight.zero_point
+    if zero.ndim == 1 and weight.axis != 0:
+        if np.any(zero != zero[0]):
+            raise ValueError("zero points of a weight belong to its output channels")
+        zero = zero[0]
+    if weight.format.levels > 256:
+        raise ValueError(f"weights of format {weight.format.name!r} have more than 256 levels")
+    return {
+        "codes": np.ascontiguousarray(weight.codes),
+        "table": np.asarray(weight.format.integers, dtype=np.int16),
+        "weight_zero": np.ascontiguousarray(np.broadcast_to(zero, (channels,)), dtype=np.int32),
+    }
+
+
+def plan_attributes(kind: str, attributes: Mapping[str, Any]) -> Attributes:
+    """Attributes, as ``graph.ops.op.attributes`` gives them, as lists of integers.
+
+    Raises:
+        ValueError: an attribute is of a kind that the native engine does not know.
+    """
+    if kind == "reshape":
+        return {}  # the declared shape of the result says it all
+    plan: Attributes = {}
+    for name, value in attributes.items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        if name == "layout":
+            numbers = (value == "channels_last",)
+        elif kind == "slice" and name == "ends":
+            numbers = (1, *numbers[1:])  # None: the batch is whole
+        if not all(isinstance(v, int) and abs(v) < 2**63 for v in numbers):
+            raise ValueError(f"operator {kind!r} has the attribute {name} = {value!r}")
+        plan["channels_last" if name == "layout" else name] = [int(v) for v in numbers]
+    return plan
