@@ -5,12 +5,11 @@
 3. Types belong to the dialect; shapes are BATCH followed by positive integers; integer types have a positive finite
    float32 scale and a zero point among their stored integers, so that zero is exact.
 4. Constants are not empty, of a dtype of the dialect, and finite; quantized tensors keep their own invariants.
-5. Nodes are in execution order: each operand is a constant, a graph input or the output of an earlier node.
+5. Nodes are in execution order: each operand is a constant, a graph input or the output of an earlier node, and at
+   least one is no constant (the pass fold_constants evaluates nodes of constants).
 6. Operators belong to the dialect, accept their operands, and give the declared shape.
 7. What operators say about ranges, scales and accumulators holds (in the integer dialect: the proof that no sum
    leaves int32, recomputed from the actual weights).
-8. Outputs depend on inputs. Inside a float graph a node may read constants only (its value has no BATCH) until the
-   pass fold_constants has run; rule 6 is left to that pass there. Integer graphs have no such nodes.
 """
 
 from __future__ import annotations
@@ -43,14 +42,13 @@ def verify(graph: Graph, dialect: Literal["float", "integer"]) -> None:
     """
     _check_names(graph)
     _check_interface(graph)
-    static = _static_values(graph)
     for value, kind in graph.types.items():
-        _check_type(graph, value, kind, dialect, batched=value not in static)
+        _check_type(graph, value, kind, dialect)
     for name, constant in graph.constants.items():
         _check_constant(graph, name, constant, dialect)
     _check_order(graph)
     for node in graph:
-        _check_node(graph, node, dialect, static=node.output in static)
+        _check_node(graph, node, dialect)
 
 
 def place_of(graph: Graph, node: Node) -> str:
@@ -87,25 +85,12 @@ def _check_interface(graph: Graph) -> None:
         raise _fail(graph, seen, "types cover exactly the graph inputs and the nodes' outputs")
 
 
-def _static_values(graph: Graph) -> set[str]:
-    """Values computed from constants alone."""
-    static: set[str] = set()
-    for node in graph:
-        if all(i in graph.constants or i in static for i in node.inputs):
-            static.add(node.output)
-    return static
-
-
-def _check_type(graph: Graph, value: str, kind: TensorType, dialect: str, *, batched: bool) -> None:
+def _check_type(graph: Graph, value: str, kind: TensorType, dialect: str) -> None:
     place = f"value {value!r} in graph {graph.name!r}"
     if not isinstance(kind, FloatType if dialect == "float" else IntType):
         raise _fail(graph, f"it is a {type(kind).__name__}", f"values of the {dialect} dialect are of its type", place)
-    if not batched and (dialect == "integer" or value in graph.outputs):
-        rule = "outputs, and all values of an integer graph, depend on an input"
-        raise _fail(graph, "it depends on no input of the graph", rule, place)
-    sizes = kind.shape[1:] if batched else kind.shape
-    positive = all(d is not None and _exactly(d, int) and d > 0 for d in sizes)
-    if not _exactly(kind.shape, tuple) or not positive or (batched and kind.shape[:1] != (BATCH,)):
+    positive = all(d is not None and _exactly(d, int) and d > 0 for d in kind.shape[1:])
+    if not _exactly(kind.shape, tuple) or not positive or kind.shape[:1] != (BATCH,):
         raise _fail(graph, f"its shape is {kind.shape}", "shapes are (BATCH, positive integers...)", place)
     if isinstance(kind, IntType):
         _check_quantization(graph, kind, place)
@@ -162,18 +147,17 @@ def _check_order(graph: Graph) -> None:
                 seen = f"operand {name!r} is made by a later node" if late else f"operand {name!r} is not defined"
                 rule = "every operand is a constant, a graph input or the output of an earlier node"
                 raise _fail(graph, seen, rule, place_of(graph, node))
+        if all(name in graph.constants for name in node.inputs):
+            rule = "every node reads at least one value"
+            raise _fail(graph, f"it reads only the constants {list(node.inputs)}", rule, place_of(graph, node))
         known.add(node.output)
 
 
-def _check_node(graph: Graph, node: Node, dialect: str, *, static: bool) -> None:
+def _check_node(graph: Graph, node: Node, dialect: str) -> None:
     place = place_of(graph, node)
     if node.op.dialect not in (dialect, "both"):
         seen = f"operator {node.op.name!r} belongs to the {node.op.dialect} dialect"
         raise _fail(graph, seen, f"all nodes of this graph are of the {dialect} dialect", place)
-    if not node.inputs:
-        raise _fail(graph, "it has no operands", "a node reads at least one value or constant", place)
-    if static:
-        return
     operands = [graph.operand(name) for name in node.inputs]
     declared = graph.types[node.output]
     try:

@@ -53,5 +53,6 @@ def prepare(graph: Graph) -> Graph:
     Raises:
         GraphError: the graph breaks an invariant, or something in it has no channels-last or folded form.
     """
-    verify(graph, "float")
-    return run_passes(graph, CANONICAL).graph
+    folded = FoldConstants()(graph).graph
+    verify(folded, "float")
+    return run_passes(folded, CANONICAL).graph

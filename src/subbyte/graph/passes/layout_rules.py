@@ -136,6 +136,10 @@ def _transpose(walk: LayoutWalk, node: Node) -> None:
     walk.dissolve(node, replace(lies, perm=tuple(node.op.perm.index(axis) for axis in lies.perm)))
 
 
+def _identity(walk: LayoutWalk, node: Node) -> None:
+    walk.dissolve(node, walk.stored(node.inputs[0]))
+
+
 def _reshape(walk: LayoutWalk, node: Node) -> None:
     lies = walk.stored(node.inputs[0])
     if lies.shuffle is not None:
@@ -227,13 +231,14 @@ def _concat(walk: LayoutWalk, node: Node) -> None:
 
 
 RULES: dict[type[Op], Rule] = {
-    **dict.fromkeys((Rectify, Unary, Identity), _pointwise),
+    **dict.fromkeys((Rectify, Unary), _pointwise),
     **dict.fromkeys((BatchNorm, Softmax, LogSoftmax), _axis),
     **dict.fromkeys((Add, Sub, Mul), _binary),
     **dict.fromkeys((Conv, MaxPool, AvgPool, ResizeNearest), _spatial),
     Affine: _affine,
     Argmax: _argmax,
     Concat: _concat,
+    Identity: _identity,
     Linear: _linear,
     Mean: _mean,
     Pad: _pad,
