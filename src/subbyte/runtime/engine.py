@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subbyte import _native
-from subbyte.errors import RunError
+from subbyte.errors import RunError, unknown_name
 from subbyte.graph.feeds import check_codes, check_feeds
 from subbyte.graph.ir import Constant, Graph, IntType, Node
 from subbyte.graph.ops.op import attributes
@@ -36,6 +37,7 @@ class Engine:
         self.graph = graph
         self.threads = _threads(threads)
         self._names = tuple(graph.types)
+        _check_isa()
         try:
             self._native = _build(graph, self._names)
         except ValueError as error:
@@ -106,6 +108,12 @@ def _threads(count: int) -> int:
     return max(count, 1)
 
 
+def _check_isa() -> None:
+    wanted, known = os.environ.get("SUBBYTE_ISA", ""), _native.available_isas()
+    if wanted and wanted not in known:
+        raise RunError(*unknown_name("instruction set of this CPU", wanted, known), "environment variable SUBBYTE_ISA")
+
+
 def _int_type(graph: Graph, name: str) -> IntType:
     kind = graph.types[name]
     if not isinstance(kind, IntType):
@@ -141,7 +149,7 @@ def _constants(graph: Graph, node: Node) -> list[tuple[int, Constant]]:
 def _refused(message: str, graph: Graph) -> RunError:
     return RunError(
         message,
-        "the native engine runs verified integer graphs on this CPU's instruction sets",
-        "run subbyte.graph.verify on the graph, and check SUBBYTE_ISA",
+        "the native engine runs verified graphs of the integer dialect",
+        "lower the model with quantize(); run subbyte.graph.verify on a graph of your own",
         f"graph {graph.name!r}",
     )
