@@ -62,6 +62,9 @@ class Unsupported(Exception):  # noqa: N818 - never reaches the user: collected,
     """Why one operator of the user's module has no counterpart here; empty where its name says enough."""
 
 
+NO_BATCH = "its result has no batch axis in front, or another axis that depends on the batch"
+
+
 class Builder(Protocol):
     """What ``Call`` needs of the graph that grows (see ``torch_graph.py``)."""
 
@@ -131,6 +134,12 @@ class Call:
         entries = tuple(found) if isinstance(found, list | tuple) else () if found is None else (found,)
         entries = entries or tuple(default)
         return tuple(int(e) for e in (entries * dims if len(entries) == 1 else entries))
+
+    def known_shape(self) -> Shape:
+        """Shape of the result, for converters that take it from torch."""
+        if not self.shape:
+            raise Unsupported(NO_BATCH)
+        return self.shape
 
     def spatial(self, value: Value) -> int:
         """Number of spatial axes of a channels-first value, 1 or 2."""

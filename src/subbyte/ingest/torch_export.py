@@ -151,7 +151,7 @@ def _untraceable(
             "pass inputs of the shapes and dtypes that forward expects",
             name,
         )
-    lines = re.findall(r'File "([^"]+)", line (\d+), in (\w+)\n\s*(.+)', text)
+    lines = re.findall(r'File "([^"]+)", line (\d+), in (\S+)\n\s*(.+)', text)
     place = f"{lines[-1][0]}, line {lines[-1][1]}, in {lines[-1][2]}: {lines[-1][3]}" if lines else name
     if "DataDependent" in type(error).__name__ or "data-dependent" in text.lower():
         return IngestError(

@@ -13,11 +13,20 @@ import numpy as np
 from subbyte.errors import IngestError
 from subbyte.graph.ir import BATCH, Constant, FloatType, Graph, Node, Shape, TensorType
 from subbyte.graph.ops import Identity, Op
-from subbyte.ingest.torch_call import Call, Fixed, Parts, Table, Unsupported, Value
+from subbyte.ingest.torch_call import NO_BATCH, Call, Fixed, Parts, Table, Unsupported, Value
 from subbyte.ingest.torch_elementwise import ELEMENTWISE
 from subbyte.ingest.torch_layers import LAYERS
 from subbyte.ingest.torch_movement import MOVEMENT, part
-from subbyte.ingest.torch_nodes import base_name, check_alias, is_cast, is_tensor, leaves, live_nodes, module_of
+from subbyte.ingest.torch_nodes import (
+    base_name,
+    changed,
+    check_alias,
+    is_cast,
+    is_tensor,
+    leaves,
+    live_nodes,
+    module_of,
+)
 
 if TYPE_CHECKING:
     from torch import fx
@@ -109,16 +118,8 @@ class Importer:
         """The graph.
 
         Raises:
-            IngestError: operators without a counterpart (all of them are listed), bad weights, or state that changes.
+            IngestError: operators without a counterpart (all of them are listed), bad weights, or constant outputs.
         """
-        signature = self.program.graph_signature
-        if signature.buffers_to_mutate:
-            raise IngestError(
-                f"the model changes its buffers {sorted(set(signature.buffers_to_mutate.values()))}",
-                "an inference network keeps no state between calls",
-                "call eval(), or pass the state as inputs and outputs",
-                self.name,
-            )
         live = live_nodes(self.program.graph)
         inputs: list[str] = []
         outputs: tuple[str, ...] = ()
@@ -199,12 +200,20 @@ class Importer:
             return
         try:
             check_alias(node)
+            self._check_state(node)
             if node in live:
                 self.env[node] = self._result(node)
         except Unsupported as reason:
-            if not self._reads_poison(node):
+            if not str(reason) or not self._reads_poison(node):
                 self.problems.append(self._problem(node, str(reason)))
             self.env[node] = self._poison(node)
+
+    def _check_state(self, node: fx.Node) -> None:
+        """Refuse a call that changes a parameter or buffer of the module: its results would depend on earlier calls."""
+        target = changed(node)
+        held = None if target is None or target.op != "placeholder" else self.env[target]
+        if isinstance(held, Fixed):
+            raise Unsupported(f"it changes {held.name!r}; a network keeps no state between calls")
 
     def _result(self, node: fx.Node) -> Any:
         if node.target is operator.getitem:
@@ -224,11 +233,9 @@ class Importer:
         named = {a.name: a.default_value for a in schema.arguments if a.has_default_value()}
         named.update(zip((a.name for a in schema.arguments), args, strict=False))
         call = self._call(node, {**named, **kwargs}, base)
-        if not (isinstance(call.meta, tuple | list) or call.shape):
-            raise Unsupported("its result has no batch axis in front, or an axis that depends on the batch")
         result = CONVERTERS[base](call)
         if isinstance(result, Value) and result.shape != call.shape:
-            raise Unsupported(f"its result has the shape {list(call.shape)}, which the graph cannot give")
+            raise Unsupported(f"torch gives the shape {list(call.shape)}" if call.shape else NO_BATCH)
         return result
 
     def _call(self, node: fx.Node, args: dict[str, Any], base: str) -> Call:
@@ -261,8 +268,9 @@ class Importer:
         return any(isinstance(v, Value) and v.name in self.poisoned for v in found)
 
     def _problem(self, node: fx.Node, reason: str) -> Problem:
-        lines = re.findall(r'File "([^"]+)", line (\d+), in \w+\n\s*(.*)', node.meta.get("stack_trace") or "")
-        line = "" if not lines else f" (line {lines[-1][1]}: {lines[-1][2].strip()[:80]})"
+        lines = re.findall(r'File "([^"]+)", line (\d+), in \S+\n\s*(.*)', node.meta.get("stack_trace") or "")
+        own = [entry for entry in lines if not re.search(r"[/\\]torch[/\\]", entry[0])] or lines
+        line = f" (line {own[-1][1]}: {own[-1][2].strip()[:80]})" if own else ""
         return Problem(str(node.target), module_of(node)[0], reason, line)
 
     def _unsupported(self) -> IngestError:

@@ -134,7 +134,7 @@ def _avg_pool(call: Call) -> Value:
 def _adaptive_avg_pool(call: Call) -> Value:
     x = call.value()
     kernel = _divisor(call, x)
-    if all(length == 1 for length in call.shape[2:]):
+    if all(length == 1 for length in call.known_shape()[2:]):
         return call.emit(Mean(axes=tuple(range(2, x.rank)), keepdims=True), x)
     padding = (0,) * (2 * len(kernel))
     return call.emit(AvgPool(kernel=kernel, stride=kernel, padding=padding, layout="channels_first"), x)

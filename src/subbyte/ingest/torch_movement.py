@@ -32,7 +32,8 @@ def _same(call: Call) -> Value:
 )
 def _reshape(call: Call) -> Value:
     x = call.value()
-    return x if call.shape == x.shape else call.emit(Reshape(shape=call.shape), x)
+    shape = call.known_shape()
+    return x if shape == x.shape else call.emit(Reshape(shape=shape), x)
 
 
 @MOVEMENT.add("permute")
@@ -139,9 +140,10 @@ def _pad(call: Call) -> Value:
 def _upsample_nearest(call: Call) -> Value:
     x = call.value("input" if call["input"] is not None else "self")
     scales = call["scale_factors"] or (call["scales_h"], call["scales_w"])
-    for axis, scale in zip((2, 3), scales, strict=True):
-        _check_rows(int(x.shape[axis] or 0), int(call.shape[axis] or 0), scale)
-    return call.emit(ResizeNearest(size=(int(call.shape[2] or 0), int(call.shape[3] or 0)), layout="channels_first"), x)
+    rows, columns = (int(size or 0) for size in call.known_shape()[2:])
+    for length, size, scale in zip(x.shape[2:], (rows, columns), scales, strict=True):
+        _check_rows(int(length or 0), size, scale)
+    return call.emit(ResizeNearest(size=(rows, columns), layout="channels_first"), x)
 
 
 def _check_rows(rows_in: int, rows_out: int, scale: float | None) -> None:

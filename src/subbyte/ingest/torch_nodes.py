@@ -72,18 +72,25 @@ _VIEWS |= {"select", "chunk", "split", "split_with_sizes", "unbind", "narrow", "
 _VIEWS |= {"unflatten", "swapaxes", "swapdims", "detach", "contiguous", "alias", "diagonal", "tensor_split", "to"}
 
 
+def changed(node: fx.Node) -> fx.Node | None:
+    """The tensor that owns the memory which a call changes in place; None for other calls."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or not schema.is_mutable or base_name(node.target) == "detach" or not node.args:
+        return None
+    return _root(node.args[0]) if hasattr(node.args[0], "users") else None
+
+
 def check_alias(node: fx.Node) -> None:
     """Refuse an in-place call on a tensor that views share, if one of them is read afterwards.
 
     torch's trace already replaces the changed tensor itself by the result in all later calls, but not its views.
     """
-    schema = getattr(node.target, "_schema", None)
-    if schema is None or not schema.is_mutable or base_name(node.target) == "detach" or not hasattr(node.args[0], "users"):
+    owner = changed(node)
+    if owner is None:
         return
-    changed = _root(node.args[0])
     order = {n: i for i, n in enumerate(node.graph.nodes)}
     for other in node.graph.nodes:
-        if other is node or other.op == "output" or _root(other) is not changed:
+        if other is node or other.op == "output" or _root(other) is not owner:
             continue
         if any(order[user] > order[node] for user in other.users):
             raise Unsupported("it changes in place a tensor of which a view is used afterwards; use the plain form")
