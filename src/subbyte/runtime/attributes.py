@@ -18,11 +18,12 @@ from subbyte.errors import GraphError, SubbyteError
 from subbyte.graph import ir
 from subbyte.graph.ops.op import Op, attributes, op_class
 from subbyte.names import MAX_NAME
-from subbyte.runtime.container import broken, exact_keys
+from subbyte.runtime.container import broken, exact_keys, shown
 
 MAX_LENGTH = 64
 """Longest tuple; attributes have an entry per axis."""
 
+_MAX_OP_NAME = 64
 _INT64 = (-(2**63), 2**63 - 1)
 _HEX = re.compile(r"-?0x[01]\.[0-9a-f]{1,13}p[+-][0-9]{1,4}|-?inf")
 
@@ -39,8 +40,8 @@ def decode_op(name: Any, raw: Any, place: str) -> Op:
         GraphError: the operator is unknown; the nearest names are given.
         ModelFileError: it belongs to the float dialect, or an attribute is missing, unknown or of the wrong type.
     """
-    if not isinstance(name, str):
-        raise broken(f"an operator is named {str(name)[:40]}", "operators are named by words", place)
+    if not isinstance(name, str) or len(name) > _MAX_OP_NAME:
+        raise broken(f"an operator is named {shown(name)}", "operators are named by short words", place)
     try:
         cls = op_class(name)
     except GraphError as error:
@@ -66,7 +67,7 @@ def encode_float(value: float) -> str:
 def decode_float(raw: Any, place: str) -> float:
     """The float of its hexadecimal spelling."""
     if not isinstance(raw, str) or not _HEX.fullmatch(raw):
-        raise broken(f"the real number {str(raw)[:40]!r}", "reals are hexadecimal, as float.hex writes them", place)
+        raise broken(f"the real number {shown(raw)}", "reals are hexadecimal, as float.hex writes them", place)
     try:
         value = float.fromhex(raw)
     except OverflowError:
@@ -133,4 +134,4 @@ def _decode_union(raw: Any, kinds: tuple[Any, ...], place: str) -> Any:
 
 def _mismatch(raw: Any, kind: Any, place: str) -> SubbyteError:
     wanted = kind.__name__ if isinstance(kind, type) else str(kind)
-    return broken(f"the value {str(raw)[:40]!r}", f"this attribute is {wanted}", place)
+    return broken(f"the value {shown(raw)}", f"this attribute is {wanted}", place)

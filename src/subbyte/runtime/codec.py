@@ -21,7 +21,7 @@ from subbyte.formats.registry import resolve_format
 from subbyte.graph.ir import Constant, Graph, IntType, Node, Shape
 from subbyte.names import MAX_NAME
 from subbyte.runtime.attributes import decode_float, decode_op, encode_float, encode_op
-from subbyte.runtime.container import MAX_RANK, broken, exact_keys, integers
+from subbyte.runtime.container import MAX_RANK, broken, exact_keys, integers, shown
 
 Array = npt.NDArray[Any]
 
@@ -80,14 +80,16 @@ def _encode_format(format: Format) -> dict[str, Any]:
 
 
 def _decode_format(name: str, raw: Any) -> Format:
-    place = f"format {name!r}"
+    place = f"format {shown(name)}"
     entry = _object(raw)
     kind = "consecutive" if "consecutive" in entry else "table"
     exact_keys(entry, {"packing", kind}, place)
     values = integers(entry[kind], place, -(2**15), 2**15 - 1)
     packing = entry["packing"]
     if not isinstance(packing, str) or not packing or (kind == "consecutive" and len(values) != 2):
-        raise broken(str(raw)[:60], "a format has a packing and a table, or the ends of a consecutive one", place)
+        raise broken(
+            f"it is {shown(raw)}", "a format has a packing and a table, or the ends of a consecutive one", place
+        )
     table = range(values[0], values[1] + 1) if kind == "consecutive" else values
     try:
         return resolve_format(name, table, packing)
@@ -115,11 +117,11 @@ def _encode_type(kind: IntType, formats: dict[str, Format]) -> dict[str, Any]:
 
 
 def _decode_type(name: str, raw: Any, formats: Mapping[str, Format]) -> IntType:
-    place = f"value {name!r}"
+    place = f"value {shown(name)}"
     entry = exact_keys(raw, {"shape", "format", "scale", "zero_point"}, place)
     shape = entry["shape"]
     if not isinstance(shape, list) or shape[:1] != [None]:
-        raise broken(f"the shape {str(shape)[:60]}", "shapes of values begin with null, the batch", place)
+        raise broken(f"the shape {shown(shape)}", "shapes of values begin with null, the batch", place)
     dims: Shape = (None, *_dims(shape[1:], place))
     zero = integers([entry["zero_point"]], place, -(2**31), 2**31 - 1)[0]
     scale = decode_float(entry["scale"], place)
@@ -128,7 +130,7 @@ def _decode_type(name: str, raw: Any, formats: Mapping[str, Format]) -> IntType:
 
 def _used(name: Any, formats: Mapping[str, Format], place: str) -> Format:
     if not isinstance(name, str) or name not in formats:
-        raise broken(f"the format {str(name)[:60]!r} is not described", "formats in use stand in the file", place)
+        raise broken(f"the format {shown(name)} is not described", "formats in use stand in the file", place)
     return formats[name]
 
 
@@ -165,7 +167,7 @@ def _narrow(array: Array) -> Array:
 
 
 def _decode_constant(name: str, raw: Any, formats: Mapping[str, Format], arrays: Mapping[str, Array]) -> Constant:
-    place = f"constant {name!r}"
+    place = f"constant {shown(name)}"
     if isinstance(raw, str):
         return _widen(_array(arrays, ARRAY + name, place), raw, place)
     entry = exact_keys(raw, {"format", "shape", "axis"}, place)
@@ -202,7 +204,7 @@ def _array(arrays: Mapping[str, Array], key: str, place: str) -> Array:
 def _widen(array: Array, dtype: str, place: str) -> Array:
     if dtype not in _NARROW or array.dtype.kind not in "iu":
         rule = f"integer constants are {', '.join(_NARROW)}"
-        raise broken(f"{array.dtype} is to become {dtype[:40]}", rule, place)
+        raise broken(f"{array.dtype} is to become {shown(dtype)}", rule, place)
     limits = np.iinfo(dtype)
     if int(array.min()) < limits.min or int(array.max()) > limits.max:
         raise broken(f"values {array.min()}..{array.max()}", f"values fit {dtype}", place)
@@ -224,7 +226,7 @@ def _decode_node(raw: Any, index: int) -> Node:
     keys = {"name", "op", "attributes", "inputs", "output", "module"}
     entry = exact_keys(raw, keys, f"node {index}")
     name = _name(entry["name"], f"node {index}")
-    place = f"node {name!r}"
+    place = f"node {shown(name)}"
     return Node(
         name=name,
         op=decode_op(entry["op"], entry["attributes"], place),
@@ -236,18 +238,18 @@ def _decode_node(raw: Any, index: int) -> Node:
 
 def _object(raw: Any) -> dict[str, Any]:
     if not isinstance(raw, dict):
-        raise broken(f"a {type(raw).__name__}", "this is an object")
+        raise broken(f"it is {shown(raw)}", "this is an object")
     return raw
 
 
 def _names(raw: Any, place: str) -> tuple[str, ...]:
     if not isinstance(raw, list):
-        raise broken(f"a {type(raw).__name__}", "this is a list of names", place)
+        raise broken(f"it is {shown(raw)}", "this is a list of names", place)
     return tuple(_name(n, place) for n in raw)
 
 
 def _name(raw: Any, place: str, *, empty: bool = False) -> str:
     if not isinstance(raw, str) or not raw.isprintable() or not (empty or raw) or len(raw) > MAX_NAME:
         rule = f"names are 1..{MAX_NAME} printable characters: no control, invisible or right-to-left marks"
-        raise broken(f"the name {str(raw)[:60]!r}", rule, place)
+        raise broken(f"the name {shown(raw)}", rule, place)
     return raw

@@ -29,6 +29,9 @@ DTYPES: Final[Mapping[str, str]] = {"F32": "<f4", "I32": "<i4", "I16": "<i2", "I
 
 MAX_HEADER = 1 << 26
 MAX_RANK = 8
+MAX_DEPTH = 16
+"""Most levels of brackets in a header."""
+
 _PREFIX = b'{"__metadata__":{"sha256":"'
 _DIGEST = slice(8 + len(_PREFIX), 8 + len(_PREFIX) + 64)
 _MAGIC = b'","subbyte":"'
@@ -146,12 +149,12 @@ def _tensors(outer: Mapping[str, Any], data: memoryview) -> dict[str, Array]:
     result: dict[str, Array] = {}
     end = 0
     for key, raw in sorted(outer.items(), key=lambda item: _start(*item)):
-        place = f"tensor {key!r}"
+        place = f"tensor {shown(key)}"
         dtype = raw["dtype"]
         shape = integers(raw["shape"], place, 0, 2**40)
         start, stop = integers(raw["data_offsets"], place, 0, len(data))
         if dtype not in DTYPES or len(shape) > MAX_RANK:
-            raise broken(f"dtype {dtype!r}, rank {len(shape)}", f"dtypes are {', '.join(DTYPES)}", place)
+            raise broken(f"dtype {shown(dtype)}, rank {len(shape)}", f"dtypes are {', '.join(DTYPES)}", place)
         size = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize  # unbounded integers: nothing wraps
         if start != end or stop - start != size or size == 0:
             raise broken(
@@ -166,7 +169,7 @@ def _tensors(outer: Mapping[str, Any], data: memoryview) -> dict[str, Array]:
 
 
 def _start(key: str, raw: Any) -> int:
-    place = f"tensor {key!r}"
+    place = f"tensor {shown(key)}"
     entry = exact_keys(raw, {"dtype", "shape", "data_offsets"}, place)
     offsets = integers(entry["data_offsets"], place, 0, 2**62)
     if len(offsets) != 2 or not isinstance(entry["dtype"], str):
@@ -183,28 +186,45 @@ def parse_json(raw: bytes, what: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise broken(f"{what} is no JSON: {error}", "headers are JSON of moderate depth") from error
     if not isinstance(value, dict):
-        raise broken(f"{what} is a {type(value).__name__}", "headers are JSON objects")
+        raise broken(f"{what} is {shown(value)}", "headers are JSON objects")
+    _check_depth(value, what)
     return value
+
+
+def _check_depth(tree: Any, what: str) -> None:
+    level = [tree]
+    for _ in range(MAX_DEPTH):
+        branches = [b for b in level if isinstance(b, dict | list)]
+        if not branches:
+            return
+        level = [v for b in branches for v in (b.values() if isinstance(b, dict) else b)]
+    raise broken(f"{what} has more than {MAX_DEPTH} levels", "headers are JSON of moderate depth")
+
+
+def shown(value: Any) -> str:
+    """A parsed JSON value as errors show it: short, and inert on a terminal."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
         twice = Counter(k for k, _ in pairs).most_common(1)[0][0]
-        raise broken(f"key {twice!r} occurs twice", "keys of an object differ")
+        raise broken(f"key {shown(twice)} occurs twice", "keys of an object differ")
     return result
 
 
 def _no_constant(text: str) -> Any:
-    raise broken(f"the number {text}", "numbers are finite")
+    raise broken(f"the number {shown(text)}", "numbers are finite")
 
 
 def exact_keys(value: Any, keys: set[str], place: str) -> dict[str, Any]:
     """The value, after a check that it is an object with exactly these keys."""
     if not isinstance(value, dict):
-        raise broken(f"a {type(value).__name__}", "this is an object", place)
+        raise broken(f"it is {shown(value)}", "this is an object", place)
     for key in sorted(keys ^ set(value)):
-        seen = f"key {key!r} is missing" if key in keys else f"key {key!r} is unknown"
+        seen = f"key {shown(key)} is {'missing' if key in keys else 'unknown'}"
         raise broken(seen, f"the keys are {', '.join(sorted(keys))}", place)
     return value
 
@@ -212,7 +232,7 @@ def exact_keys(value: Any, keys: set[str], place: str) -> dict[str, Any]:
 def integers(value: Any, place: str, lo: int, hi: int) -> tuple[int, ...]:
     """The value as a tuple, after a check that it is a list of integers in lo..hi."""
     if not isinstance(value, list) or not all(type(v) is int and lo <= v <= hi for v in value):
-        raise broken(f"{str(value)[:60]}", f"this is a list of integers in {lo}..{hi}", place)
+        raise broken(f"the entry {shown(value)}", f"this is a list of integers in {lo}..{hi}", place)
     return tuple(value)
 
 

@@ -112,7 +112,7 @@ def _check_version(content: Mapping[str, Any]) -> None:
     version = content.get("version")
     if type(version) is not int or version != VERSION:
         raise ModelFileError(
-            f"the file has version {str(version)[:40]}",
+            f"the file has version {container.shown(version)}",
             f"this program reads version {VERSION}",
             "use the program that wrote the file, or write it again with this one",
         )
@@ -150,7 +150,7 @@ def _visible_node(node: Node, shown: Mapping[str, str]) -> Node:
 
 def _checked_metadata(metadata: Any) -> dict[str, Any]:
     if not isinstance(metadata, Mapping):
-        raise broken(f"metadata is a {type(metadata).__name__}", "metadata is an object", "metadata")
+        raise broken(f"metadata is {container.shown(metadata)}", "metadata is an object", "metadata")
     arithmetic = metadata.get("arithmetic", ARITHMETICS[0])
     if not isinstance(arithmetic, str) or arithmetic not in ARITHMETICS:
         raise ModelFileError(*unknown_name("arithmetic", str(arithmetic)[:40], ARITHMETICS), "metadata")
@@ -176,5 +176,7 @@ def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, Mapping) and all(isinstance(k, str) for k in value):
         return {printable(k): _plain(v, depth - 1) for k, v in value.items()}
     raise broken(
-        f"metadata holds {str(value)[:40]!r} ({type(value).__name__})", "metadata is finite JSON values", "metadata"
+        f"metadata holds {container.shown(value)} ({type(value).__name__})",
+        "metadata is finite JSON values",
+        "metadata",
     )
