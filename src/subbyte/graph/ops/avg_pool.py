@@ -72,7 +72,7 @@ class AvgPool(Op):
         flat = (1,) if len(axes) == 1 else ()
         x = x.unsqueeze(2) if flat else x
         y = functional.avg_pool2d(x, (*flat, *self.kernel), (*flat, *self.stride), divisor_override=1)
-        y = (y.squeeze(2) if flat else y) / counts.to(x.dtype)
+        y = geometry.crop(y.squeeze(2) if flat else y, axes) / counts.to(x.dtype)
         return geometry.from_channels_first(y, self.layout)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from subbyte.errors import GraphError
+from subbyte.errors import FormatError, GraphError
 from subbyte.formats.qtensor import QTensor
 from subbyte.graph.ir import FloatType, IntType
 from subbyte.graph.ops.op import Array, Op
@@ -145,7 +145,10 @@ def codes(op: Op, operands: Sequence[TensorType | Constant], index: int, rank: i
     if not isinstance(operand, QTensor):
         seen = f"operand {index} is {_kind(operand)}"
         raise fault(op, seen, "this operand is a quantized constant", "quantize the weights")
-    operand.check()
+    try:
+        operand.check()
+    except FormatError as error:
+        raise fault(op, error.seen, error.rule, error.remedy) from error
     numbers = operand.integers()
     if operand.codes.ndim != rank or numbers.min() < -128 or numbers.max() > 127:
         seen = f"weights of shape {list(operand.shape)} with integers {numbers.min()}..{numbers.max()}"

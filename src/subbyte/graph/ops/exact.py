@@ -29,9 +29,9 @@ def accumulator_dtype(bound: int, device: torch.device) -> torch.dtype:
     """float32 where partial sums up to ``bound`` are exact in it and torch keeps its full precision, else float64."""
     import torch
 
-    if bound >= 2**24 or torch.is_autocast_enabled(device.type):
-        return torch.float64
     backend: Any = {"cpu": torch.backends.mkldnn, "cuda": torch.backends.cuda}.get(device.type)
+    if bound >= 2**24 or backend is None or torch.is_autocast_enabled(device.type):
+        return torch.float64
     settings = (getattr(getattr(backend, "matmul", None), "fp32_precision", "?"), _overall_precision())
     return torch.float32 if all(s in ("none", "ieee") for s in settings) else torch.float64
 

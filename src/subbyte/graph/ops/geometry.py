@@ -174,6 +174,13 @@ def torch_padding(axes: Sequence[Axis]) -> list[int]:
     return [cells for a in reversed(axes) for cells in a.reach]
 
 
+def crop(y: Tensor, axes: Sequence[Axis]) -> Tensor:
+    """A pool's result [N, C, *S] without the windows that start behind the input, which ceil_mode leaves out."""
+    for i, a in enumerate(axes):
+        y = y.narrow(2 + i, 0, a.out)
+    return y
+
+
 def to_channels_first(x: Tensor, layout: str) -> Tensor:
     """[N, *S, C] to [N, C, *S] where the layout asks for it."""
     return x if layout == "channels_first" else x.movedim(-1, 1)

@@ -70,7 +70,7 @@ class MaxPool(Op):
         axes = geometry.windows(self, tuple(x.shape[2:]))
         x = functional.pad(x, geometry.torch_padding(axes), value=-math.inf)
         pool = functional.max_pool1d if len(axes) == 1 else functional.max_pool2d
-        y: Tensor = pool(x, self.kernel, self.stride, 0, self.dilation)
+        y = geometry.crop(pool(x, self.kernel, self.stride, 0, self.dilation), axes)
         return geometry.from_channels_first(y, self.layout)
 
     def numpy(self, call: IntCall) -> Array:
