@@ -21,9 +21,15 @@ def test_a_line_per_node_with_operator_shape_and_params() -> None:
     rows = {row[0]: row for row in table()}
     assert rows["node"] == ["node", "operator", "reads", "shape", "params", "format"]
     assert rows["image"][-2:] == ["Nx3x8x8", "float32"]
-    assert rows["stem"][1:] == ["conv+relu6", "/2x2", "stem.layout", "Nx3x3x4", "112", "float32"]
+    assert rows["stem"][1:] == ["conv+relu6", "3x3", "/2x2", "stem.layout", "Nx3x3x4", "112", "float32"]
     assert rows["head"][-2:] == ["10", "float32"]
     assert rows["net:"][-4:] == ["122", "params,", "returns", "head"]
+
+
+def test_many_operands_are_counted() -> None:
+    net = Net()
+    values = [net.relu(net.input(f"x{i}", 3)) for i in range(6)]
+    assert "rectify0, rectify1, rectify2, +3 " in draw(net.graph(net.concat(1, *values)))
 
 
 def test_columns_are_aligned() -> None:
@@ -36,7 +42,10 @@ def test_columns_are_aligned() -> None:
 
 
 def test_integer_types_show_format_scale_and_zero_point() -> None:
-    assert "uint8 *0.5 -3" in draw(integers())
+    text = draw(integers())
+    assert "uint8 0.5*(q-3)" in text
+    assert "uint8 0.25*q" in text
+    assert "int_conv 1x1" in text
 
 
 def test_hostile_names_are_escaped_and_long_ones_shortened() -> None:

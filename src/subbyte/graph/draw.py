@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import zip_longest
 
 from subbyte.graph.ir import Constant, Graph, IntType, Node, TensorType
 from subbyte.graph.ops.op import Op, attributes
@@ -12,6 +11,8 @@ from subbyte.graph.ops.rectify import Rectify
 _HEADINGS = ("node", "operator", "reads", "shape", "params", "format")
 _RIGHT = frozenset({"params"})
 _MAX_CELL = 40
+_MAX_READS = 3
+_CONVOLUTIONS = frozenset({"conv", "int_conv"})
 
 
 def draw(graph: Graph) -> str:
@@ -24,11 +25,10 @@ def draw(graph: Graph) -> str:
         Lines without a final newline; ``N`` stands for the batch axis.
     """
     rows: list[tuple[str, ...]] = [_HEADINGS]
-    rows += [(name, "input", "", _shape(kind), "", _format(kind)) for name, kind in _inputs(graph)]
+    rows += [(_shown(name), "input", "", _shape(kind), "", _format(kind)) for name, kind in _inputs(graph)]
     rows += [_row(graph, node) for node in graph]
-    cells = [[_shown(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip_longest(*cells, fillvalue="")]
-    lines = [_line(row, widths) for row in cells]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [_line(row, widths) for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
     total = sum(_size(c) for c in graph.constants.values())
     outputs = ", ".join(_shown(name) for name in graph.outputs)
@@ -42,18 +42,31 @@ def _inputs(graph: Graph) -> Iterable[tuple[str, TensorType]]:
 def _row(graph: Graph, node: Node) -> tuple[str, ...]:
     kind = graph.types[node.output]
     params = sum(_size(graph.constants[i]) for i in node.inputs if i in graph.constants)
-    reads = ", ".join(_shown(name) for name in graph.activations(node))
-    return node.name, _operator(node.op), reads, _shape(kind), str(params or ""), _format(kind)
+    values = graph.activations(node)
+    reads = ", ".join(_shown(name) for name in values[:_MAX_READS])
+    if len(values) > _MAX_READS:
+        reads += f", +{len(values) - _MAX_READS}"
+    operator = _operator(node.op, _window(graph, node))
+    return _shown(node.name), operator, reads, _shape(kind), str(params or ""), _format(kind)
 
 
-def _operator(op: Op) -> str:
-    """Name with the fused activation, and the attributes that change what one pictures: stride, groups, kernel."""
+def _window(graph: Graph, node: Node) -> Sequence[int]:
+    """Kernel of a convolution, which its weight knows."""
+    weight = graph.constants[node.inputs[1]] if node.op.name in _CONVOLUTIONS else None
+    if weight is None:
+        return ()
+    first = attributes(node.op).get("layout") == "channels_first"
+    return weight.shape[2:] if first else weight.shape[1:-1]
+
+
+def _operator(op: Op, window: Sequence[int]) -> str:
+    """Name with the fused activation, and the attributes that change what one pictures: kernel, stride, groups."""
     values = attributes(op)
     fused = values.get("rectify")
     words = [op.name + (f"+{_activation(fused)}" if isinstance(fused, Rectify) else "")]
     if isinstance(op, Rectify):
         words = [_activation(op)]
-    kernel, stride = values.get("kernel"), values.get("stride")
+    kernel, stride = values.get("kernel", window), values.get("stride")
     if kernel:
         words.append("x".join(map(str, kernel)))
     if stride and any(s != 1 for s in stride):
@@ -78,7 +91,7 @@ def _shape(kind: TensorType) -> str:
 
 def _format(kind: TensorType) -> str:
     if isinstance(kind, IntType):
-        return f"{kind.format.name} *{kind.scale:.4g} -{kind.zero_point}"
+        return f"{_shown(kind.format.name)} {kind.scale:.4g}*{f'(q{-kind.zero_point:+d})' if kind.zero_point else 'q'}"
     return "float32"
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from subbyte.errors import GraphError
-from subbyte.graph.ir import BATCH, FloatType, Graph
+from subbyte.graph.ir import BATCH, FloatType, Graph, Node
 from subbyte.graph.ops.identity import Identity
 from subbyte.graph.ops.rectify import Rectify
 from subbyte.graph.passes import CANONICAL, PassResult, prepare, run_passes
@@ -66,6 +66,27 @@ def test_every_property_named_by_a_pass_exists() -> None:
         assert rewrite.__doc__
     with pytest.raises(GraphError, match="channels_last"):
         violation(plain(), "channel_last")
+
+
+def test_every_property_is_broken_by_some_graph() -> None:
+    net = Net()
+    x = net.input("x", 3, 6, 6)
+    net.relu(x, name="unread")
+    conv = net.conv(net.node(Identity(), x, name="idle"), 4, name="conv")
+    narrow = net.conv(net.reshape(x, 3, 36), 2, name="narrow")
+    graph = net.graph(net.relu(net.batch_norm(conv, name="bn")), net.relu(narrow, name="fusable"))
+    broken = {name: violation(graph, name) for name in PROPERTIES}
+    assert broken.pop("folded_constants") is None
+    assert broken == {
+        "no_identity": "idle",
+        "no_dead_code": "unread",
+        "no_batch_norm": "bn",
+        "fused_activations": "fusable",
+        "spatial_2d": "narrow",
+        "channels_last": "conv",
+    }
+    constant = Node(name="constant", op=Rectify(), inputs=("conv.weight",), output="constant")
+    assert violation(graph.evolve(nodes=(constant, *graph.nodes)), "folded_constants") == "constant"
 
 
 def test_prepare_refuses_a_broken_graph() -> None:
