@@ -61,7 +61,8 @@ class Builder:
         operands = [self.types[i] if i in self.types else self.constants[i] for i in inputs]
         shape = op.infer(operands)
         self.types[name] = IntType(shape=shape, format=get_format(format), scale=scale, zero_point=zero)
-        self.nodes.append(Node(name=name, op=op, inputs=tuple(inputs), output=name, module=f"net.{name}"))
+        module = "" if name == "flat" else name if name == "sum" else f"net.{name}"
+        self.nodes.append(Node(name=name, op=op, inputs=tuple(inputs), output=name, module=module))
         return name
 
     def layer(self, name: str, op: Op, x: str, weight: str, **kind: Any) -> str:

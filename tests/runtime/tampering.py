@@ -13,8 +13,8 @@ from subbyte.runtime.container import seal
 NASTY: tuple[Any, ...] = (
     0, 1, -1, 2, 3, 7, 255, 256, -32768, 65536, 2**31 - 1, 2**31, -(2**31) - 1, 2**62, 2**63, 2**64, 10**40,
     True, False, None, 0.0, 1.0, 1.5, -0.5, 1e300, "", "uint8", "int16", "int4", "bits4", "radix3", "int_conv", "conv",
-    "concat", "image", "stem", "stem.weight", "channels_first", "0x1.0000000000000p-6", "0x0.0p+0", "inf", "nan",
-    "-0x1.0000000000000p-6", "0x1.0000000000000p-1000", "\0", "a\x1b[2J", "</script>", "x\u202ey", "x" * 5000,
+    "concat", "image", "stem", "stem.weight", "channels_first", "0x1p-6", "0x0p+0", "inf", "nan",
+    "-0x1p-6", "0x1p-1000", "\0", "a\x1b[2J", "</script>", "x\u202ey", "x" * 5000,
     [], [0], [1, 1], [0, 0], [None], [None, 1], [None, 2**31 - 1, 2**31 - 1], [None, 0], [-1, -1], [1] * 70, {},
     {"a": 1}, [[[[[[[[]]]]]]]],
 )  # fmt: skip

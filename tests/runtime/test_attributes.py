@@ -89,7 +89,8 @@ def test_floats_are_exact(value):
 
 
 @pytest.mark.parametrize(
-    "raw", ["nan", "0x1p0", "1.5", "0x1.8p+0 ", "0x1.0000000000000p+9999", "0X1.8P+0", 1.5, 1, None]
+    "raw",
+    ["nan", "0x1p0", "0x1.0p+0", "0x1.80p+0", "1.5", "0x1.8p+0 ", "0x1.0000000000000p+9999", "0X1.8P+0", 1.5, 1, None],
 )
 def test_floats_have_one_spelling(raw):
     with pytest.raises(ModelFileError):

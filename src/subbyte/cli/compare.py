@@ -35,11 +35,11 @@ def compare(
         json: print JSON instead of a table.
         quiet: no progress.
     """
-    import subbyte
     from subbyte.ingest.data import batches, take
+    from subbyte.model import load
 
     positive(samples=samples, threads=threads)
-    integer = subbyte.load(quantized, threads=threads)
+    integer = load(quantized, threads=threads)
     preprocess = preprocessing.or_stored(integer.metadata)
     graph = float_model(model)
     with progress(quiet=quiet or json) as report:

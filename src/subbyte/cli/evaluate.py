@@ -61,9 +61,9 @@ def evaluate(
 def _open(path: Path, threads: int, preprocessing: Preprocessing) -> tuple[Graph, Forward, Preprocess | None]:
     """Graph, function from feeds to the first output, and preprocessing of a model of either kind."""
     if path.suffix == MODEL_FILE:
-        import subbyte
+        from subbyte.model import load
 
-        integer = subbyte.load(path, threads=threads)
+        integer = load(path, threads=threads)
         first = integer.graph.outputs[0]
 
         def run_integers(feeds: dict[str, Any]) -> Any:

@@ -74,14 +74,13 @@ NO_PREPROCESSING = Preprocessing()
 
 def float_model(path: Path) -> Graph:
     """The float graph of an ONNX file."""
-    import subbyte
+    from subbyte.pipeline import load_model
 
     if path.suffix == MODEL_FILE:
         raise SubbyteError(
             f"{str(path)!r} is an integer model", "a float model is an .onnx file", "pass the ONNX file", "command line"
         )
-    graph: Graph = subbyte.load_model(path)
-    return graph
+    return load_model(path)
 
 
 def positive(**values: int | None) -> None:

@@ -37,14 +37,14 @@ def quantize(
         json: print JSON instead of a summary.
         quiet: no progress, no summary.
     """
-    import subbyte
+    from subbyte import pipeline
 
     positive(samples=samples)
     target = output_path(out, (MODEL_FILE,))
     preprocess = preprocessing.given()
     graph = float_model(model)
     with progress(quiet=quiet or json) as report:
-        quantized = subbyte.quantize(
+        quantized = pipeline.quantize(
             graph,
             data,
             recipe=recipe,

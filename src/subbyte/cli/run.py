@@ -43,11 +43,11 @@ def run(
         json: print JSON instead of a table.
         quiet: no progress, no table.
     """
-    import subbyte
+    from subbyte.model import load
 
     positive(samples=samples, batch=batch, threads=threads)
     target = output_path(out, (".npz", ".npy"))
-    integer = subbyte.load(model, threads=threads)
+    integer = load(model, threads=threads)
     preprocess = preprocessing.or_stored(integer.metadata)
     start = time.perf_counter()
     with progress(quiet=quiet or json) as report:

@@ -25,7 +25,8 @@ MAX_LENGTH = 64
 
 _MAX_OP_NAME = 64
 _INT64 = (-(2**63), 2**63 - 1)
-_HEX = re.compile(r"-?0x[01]\.[0-9a-f]{1,13}p[+-][0-9]{1,4}|-?inf")
+_HEX = re.compile(r"-?0x[01](\.[0-9a-f]{1,13})?p[+-][0-9]{1,4}|-?inf")
+_NEEDLESS = re.compile(r"\.?0+(?=p)")
 
 
 def encode_op(op: Op) -> dict[str, Any]:
@@ -60,20 +61,21 @@ def decode_op(name: Any, raw: Any, place: str) -> Op:
 
 
 def encode_float(value: float) -> str:
-    """The hexadecimal spelling of a float."""
-    return float(value).hex()
+    """The hexadecimal spelling of a float, without needless zeros: ``0x1.8p-6``."""
+    whole, point, rest = float(value).hex().partition(".")
+    return whole + _NEEDLESS.sub("", point + rest)
 
 
 def decode_float(raw: Any, place: str) -> float:
     """The float of its hexadecimal spelling."""
     if not isinstance(raw, str) or not _HEX.fullmatch(raw):
-        raise broken(f"the real number {shown(raw)}", "reals are hexadecimal, as float.hex writes them", place)
+        raise broken(f"the real number {shown(raw)}", "reals are hexadecimal, without needless zeros", place)
     try:
         value = float.fromhex(raw)
     except OverflowError:
         value = math.nan
-    if math.isnan(value) or value.hex() != raw:
-        raise broken(f"the real number {raw!r}", "reals are hexadecimal, as float.hex writes them", place)
+    if encode_float(value) != raw:
+        raise broken(f"the real number {raw!r}", "reals are hexadecimal, without needless zeros", place)
     return value
 
 

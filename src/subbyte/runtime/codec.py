@@ -1,7 +1,8 @@
 """Integer graphs as the content and arrays of a model file, and back; knows graphs, not bytes on disk.
 
 Constants: ``array/<name>`` holds a plain array in the narrowest integers that hold its values; a quantized tensor is
-``codes/<name>`` (packed by its format's rule), ``scale/<name>`` and, unless all are 0, ``zero/<name>``.
+``codes/<name>`` (packed by its format's rule), ``scale/<name>`` and, unless all are 0, ``zero/<name>``. The content
+leaves out what goes without saying: plain constants of int32, and a node's output and module where they are its name.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ Array = npt.NDArray[Any]
 
 ARRAY, CODES, SCALE, ZERO = "array/", "codes/", "scale/", "zero/"
 _NARROW = ("uint8", "int8", "int16", "int32")
+_USUAL = "int32"
 _MAX_DIM = 2**31 - 1
 
 
@@ -35,7 +37,8 @@ def encode(graph: Graph) -> tuple[dict[str, Any], dict[str, Array]]:
     formats: dict[str, Format] = {}
     arrays: dict[str, Array] = {}
     values = {name: _encode_type(kind, formats) for name, kind in graph.types.items() if isinstance(kind, IntType)}
-    constants = {name: _encode_constant(name, c, formats, arrays) for name, c in graph.constants.items()}
+    described = {name: _encode_constant(name, c, formats, arrays) for name, c in graph.constants.items()}
+    constants = {name: entry for name, entry in described.items() if entry != _USUAL}
     content = {
         "formats": {name: _encode_format(f) for name, f in formats.items()},
         "graph": {
@@ -60,7 +63,8 @@ def decode(content: Mapping[str, Any], arrays: Mapping[str, Array]) -> Graph:
     keys = {"name", "inputs", "outputs", "values", "constants", "nodes"}
     raw = exact_keys(content["graph"], keys, "graph")
     values = _object(raw["values"])
-    constants = _object(raw["constants"])
+    plain = {key.removeprefix(ARRAY): _USUAL for key in arrays if key.startswith(ARRAY)}
+    constants = {**plain, **_object(raw["constants"])}
     if not isinstance(raw["nodes"], list):
         raise broken("nodes are no list", "nodes are a list in execution order", "graph")
     return Graph(
@@ -212,19 +216,15 @@ def _widen(array: Array, dtype: str, place: str) -> Array:
 
 
 def _encode_node(node: Node) -> dict[str, Any]:
-    return {
-        "name": node.name,
-        "op": node.op.name,
-        "attributes": encode_op(node.op),
-        "inputs": list(node.inputs),
-        "output": node.output,
-        "module": node.module,
-    }
+    entry = {"name": node.name, "op": node.op.name, "attributes": encode_op(node.op), "inputs": list(node.inputs)}
+    others = {"output": node.output, "module": node.module}
+    return entry | {key: name for key, name in others.items() if name != node.name}
 
 
 def _decode_node(raw: Any, index: int) -> Node:
     keys = {"name", "op", "attributes", "inputs", "output", "module"}
-    entry = exact_keys(raw, keys, f"node {index}")
+    usual = dict.fromkeys(("output", "module"), _object(raw).get("name"))
+    entry = exact_keys({**usual, **raw}, keys, f"node {index}")
     name = _name(entry["name"], f"node {index}")
     place = f"node {shown(name)}"
     return Node(
