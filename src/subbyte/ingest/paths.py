@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -61,9 +62,10 @@ def open_path(path: Path) -> Opened:
 
 def _npz(path: Path) -> Opened:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        with path.open("rb") as file:  # ours, so that it is closed whatever np.load finds in it
+            loaded = np.load(file, allow_pickle=False)
+            arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError, zlib.error) as error:
         raise unreadable(path, error) from error
     y = next((arrays.pop(name) for name in _LABELS if name in arrays), None)
     samples = {name: a for name, a in arrays.items() if a.ndim > 0}

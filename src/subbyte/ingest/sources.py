@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -168,6 +169,7 @@ class Spool(Source):
 
         self.place = place
         self._files: dict[str, IO[bytes]] = {}
+        weakref.finalize(self, _close, self._files)
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._size = 0
         for batch in batches:
@@ -190,6 +192,11 @@ class Spool(Source):
         nbytes = 4 * int(np.prod(shape))
         self._files[name].seek(index * nbytes)
         return np.frombuffer(self._files[name].read(nbytes), np.float32).reshape(shape)
+
+
+def _close(files: Mapping[str, IO[bytes]]) -> None:
+    for file in files.values():
+        file.close()
 
 
 def joined(pieces: Sequence[Rows], place: str) -> Rows:
