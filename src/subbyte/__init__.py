@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from subbyte.pipeline import load_model as load_model
     from subbyte.pipeline import quantize as quantize
     from subbyte.pipeline import trace as trace
-    from subbyte.quantize.recipe import Recipe as Recipe
-    from subbyte.quantize.recipe import Rule as Rule
+    from subbyte.quantization.recipe import Recipe as Recipe
+    from subbyte.quantization.recipe import Rule as Rule
 
 __version__ = "0.1.0"
 
@@ -30,8 +30,8 @@ _HOME = {  # public names in flow order; imported at first use, so that running 
     "register_format": "subbyte.formats",
     "format_names": "subbyte.formats",
     "Format": "subbyte.formats",
-    "Recipe": "subbyte.quantize.recipe",
-    "Rule": "subbyte.quantize.recipe",
+    "Recipe": "subbyte.quantization.recipe",
+    "Rule": "subbyte.quantization.recipe",
     "quantize": "subbyte.pipeline",
     "QuantizedModel": "subbyte.model",
     "load": "subbyte.model",

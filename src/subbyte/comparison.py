@@ -13,7 +13,7 @@ import numpy.typing as npt
 from subbyte.arithmetic import boundary
 from subbyte.graph.ir import Graph, IntType, Node
 from subbyte.graph.ops.op import IntCall
-from subbyte.quantize.lowering import RECODED
+from subbyte.quantization.lowering import RECODED
 
 if TYPE_CHECKING:
     from subbyte.model import QuantizedModel

@@ -13,15 +13,15 @@ from subbyte.graph.passes import prepare
 from subbyte.ingest.data import Preprocess, batches, take
 from subbyte.ingest.onnx_file import load_onnx
 from subbyte.model import QuantizedModel, provenance
-from subbyte.quantize.calibrate import Progress, calibrate
-from subbyte.quantize.groups import find_groups
-from subbyte.quantize.layers import quantize_layers, sample_limit
-from subbyte.quantize.lowering import lower
-from subbyte.quantize.recipe import Recipe, load_recipe
-from subbyte.quantize.resolve import resolve
-from subbyte.quantize.scheme import make_scheme, with_fixed_types
-from subbyte.quantize.slots import find_slots
-from subbyte.quantize.snap import snap_scales, unbend
+from subbyte.quantization.calibrate import Progress, calibrate
+from subbyte.quantization.groups import find_groups
+from subbyte.quantization.layers import quantize_layers, sample_limit
+from subbyte.quantization.lowering import lower
+from subbyte.quantization.recipe import Recipe, load_recipe
+from subbyte.quantization.resolve import resolve
+from subbyte.quantization.scheme import make_scheme, with_fixed_types
+from subbyte.quantization.slots import find_slots
+from subbyte.quantization.snap import snap_scales, unbend
 
 if TYPE_CHECKING:
     import torch

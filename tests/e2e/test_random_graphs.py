@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from subbyte.graph.ops import geometry
 from subbyte.graph.ops.conv import IntConv
 from subbyte.graph.torch_executor import run_integer
-from subbyte.runtime.engine import Engine, available_isas
+from subbyte._native import available_isas
+from subbyte.runtime.engine import Engine
 from subbyte.runtime.reference import run_reference
 from tests.e2e.random_graphs import MAKERS, random_codes, random_graph
 from tests.limits import examples

@@ -70,8 +70,8 @@ class _Importer:
         nodes = live_nodes(nodes, outputs)
         statics = {*self.builder.operands}
         refuse_unsupported(nodes, statics, CONVERTERS, self.path)
-        check_model(self.model, self.path)  # after the refusals above, which say more about the same fault
         inputs = self._inputs(nodes)
+        check_model(self.model, self.path)  # after the refusals above, which say more about the same fault
         for node in nodes:
             self._step(node)
         self._check_outputs(outputs)

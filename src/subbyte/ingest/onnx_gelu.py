@@ -56,16 +56,16 @@ class _Formulas:
         """Nodes that give 0.5 * x * one_plus, in any order of the factors."""
         found = []
         for node in self.readers[one_plus]:
-            if node.op_type != "Mul" or len(node.input) != 2 or not node.output:
+            if len(node.input) != 2 or not node.output:
                 continue
-            other = node.input[0] if node.input[1] == one_plus else node.input[1]
-            if other == x:
+            if self._scaled(node, 0.5) == one_plus:
+                found += [n for n in self.readers[node.output[0]] if _multiplies(n, node.output[0], x)]
+            elif _multiplies(node, one_plus, x):
                 found += [n for n in self.readers[node.output[0]] if self._scaled(n, 0.5) == node.output[0]]
-            elif self._scaled(self.makers.get(other), 0.5) == x:
-                found.append(node)
-            elif self._scaled(node, 0.5) == one_plus:
-                half = node.output[0]
-                found += [n for n in self.readers[half] if n.op_type == "Mul" and sorted(n.input) == sorted((half, x))]
+            elif node.op_type == "Mul":
+                other = node.input[0] if node.input[1] == one_plus else node.input[1]
+                if self._scaled(self.makers.get(other), 0.5) == x:
+                    found.append(node)
         return found
 
     def _scaled(self, node: onnx.NodeProto | None, factor: float) -> str | None:
@@ -84,3 +84,7 @@ class _Formulas:
         """Whether the node's operands are that one and that number."""
         others = [i for i in node.input if i != operand]
         return len(others) == 1 and self.numbers.get(others[0]) == number
+
+
+def _multiplies(node: onnx.NodeProto, a: str, b: str) -> bool:
+    return node.op_type == "Mul" and sorted(node.input) == sorted((a, b))

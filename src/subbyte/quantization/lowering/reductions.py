@@ -13,7 +13,7 @@ from subbyte.graph.ops.avg_pool import AvgPool, IntAvgPool, divisors
 from subbyte.graph.ops.log_softmax import IntLogSoftmax, LogSoftmax
 from subbyte.graph.ops.mean import IntMean, Mean
 from subbyte.graph.ops.softmax import OCTAVE, IntSoftmax, Softmax
-from subbyte.quantize.lowering.context import Lowering, lowers
+from subbyte.quantization.lowering.context import Lowering, lowers
 
 
 @lowers("mean")

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from subbyte.arithmetic.requant import Arithmetic
 from subbyte.graph.ir import Graph, IntType, Node
-from subbyte.quantize.groups import Group, group_of
-from subbyte.quantize.resolve import LayerChoice
-from subbyte.quantize.slots import Slots, operand_format
+from subbyte.quantization.groups import Group, group_of
+from subbyte.quantization.resolve import LayerChoice
+from subbyte.quantization.slots import Slots, operand_format
 
 _FIXED = {"softmax": (2.0**-15, 0), "log_softmax": (2.0**-11, 32767), "argmax": (1.0, 0)}
 """Scale and zero point of results that are the same for every network; log-softmax reaches down to -32."""

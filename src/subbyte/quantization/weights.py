@@ -10,7 +10,7 @@ from subbyte.formats.format import Format
 from subbyte.formats.granularity import PerChannel, PerTensor
 from subbyte.formats.qtensor import QTensor
 from subbyte.formats.quantize import quantize_weight, requantize_with_scale
-from subbyte.quantize.resolve import LayerChoice
+from subbyte.quantization.resolve import LayerChoice
 
 Reals = npt.NDArray[np.float64]
 

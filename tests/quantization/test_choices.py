@@ -14,11 +14,11 @@ from subbyte.graph.ops.max_pool import MaxPool
 from subbyte.graph.ops.mean import Mean
 from subbyte.graph.ops.rectify import Rectify
 from subbyte.graph.ops.unary import Unary
-from subbyte.quantize.groups import find_groups, group_of
-from subbyte.quantize.recipe import Recipe, Rule, named_recipe
-from subbyte.quantize.resolve import resolve
-from subbyte.quantize.slots import find_slots
-from tests.quantize.nets import Net
+from subbyte.quantization.groups import find_groups, group_of
+from subbyte.quantization.recipe import Recipe, Rule, named_recipe
+from subbyte.quantization.resolve import resolve
+from subbyte.quantization.slots import find_slots
+from tests.quantization.nets import Net
 
 SAME = {"padding": (1, 1, 1, 1)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from subbyte.errors import FormatError, RecipeError
-from subbyte.quantize.recipe import Recipe, Rule, load_recipe, named_recipe
+from subbyte.quantization.recipe import Recipe, Rule, load_recipe, named_recipe
 
 NAMES = [
     ("w8a8", "int8", "uint8", None),

@@ -19,11 +19,11 @@ from subbyte.formats import get_format
 from subbyte.formats.qtensor import QTensor
 from subbyte.graph.ir import Graph, Node
 from subbyte.graph.torch_executor import FloatExecutor
-from subbyte.quantize.calibrate import Feeds, Progress
-from subbyte.quantize.fake_quant import fake_quantize
-from subbyte.quantize.recipe import LAYER_OPERATORS
-from subbyte.quantize.scheme import Scheme
-from subbyte.quantize.weights import Reals, affine_weight, fit_bias, quantize_layer_weight
+from subbyte.quantization.calibrate import Feeds, Progress
+from subbyte.quantization.fake_quant import fake_quantize
+from subbyte.quantization.recipe import LAYER_OPERATORS
+from subbyte.quantization.scheme import Scheme
+from subbyte.quantization.weights import Reals, affine_weight, fit_bias, quantize_layer_weight
 
 if TYPE_CHECKING:
     import torch

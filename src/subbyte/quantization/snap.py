@@ -15,7 +15,7 @@ import numpy as np
 
 from subbyte.errors import LoweringError
 from subbyte.graph.ir import Graph, IntType, Node
-from subbyte.quantize.groups import Group, group_of
+from subbyte.quantization.groups import Group, group_of
 
 
 def unbend(graph: Graph) -> Graph:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from subbyte.graph.ir import Node
 from subbyte.graph.ops.pad import IntPad, Pad
-from subbyte.quantize.lowering.context import Lowering, lowers
+from subbyte.quantization.lowering.context import Lowering, lowers
 
 
 @lowers("reshape", "transpose", "slice", "max_pool", "resize_nearest", "identity", "concat")

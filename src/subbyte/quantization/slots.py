@@ -9,9 +9,9 @@ from subbyte.formats import get_format
 from subbyte.formats.format import Format
 from subbyte.graph.ir import Graph, Node
 from subbyte.graph.ops.rectify import Rectify
-from subbyte.quantize.groups import Group
-from subbyte.quantize.recipe import LAYER_OPERATORS, Recipe
-from subbyte.quantize.resolve import LayerChoice
+from subbyte.quantization.groups import Group
+from subbyte.quantization.recipe import LAYER_OPERATORS, Recipe
+from subbyte.quantization.resolve import LayerChoice
 
 FIXED_RANGE = ("softmax", "log_softmax", "argmax")
 """Operators whose result has one scale for all networks."""

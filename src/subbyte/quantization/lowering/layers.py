@@ -14,7 +14,7 @@ from subbyte.graph.ops.linear import IntLinear, Linear
 from subbyte.graph.ops.rectify import Rectify
 from subbyte.graph.ops.reshape import Reshape
 from subbyte.graph.ops.transpose import Transpose
-from subbyte.quantize.lowering.context import Lowering, lowers
+from subbyte.quantization.lowering.context import Lowering, lowers
 
 
 def _constants(low: Lowering, node: Node, s_x: float, out: IntType, rectify: Rectify | None) -> tuple[str, ...]:

@@ -17,9 +17,9 @@ from subbyte.graph.ops.lut import IntLut
 from subbyte.graph.ops.op import Op
 from subbyte.graph.ops.rectify import Rectify
 from subbyte.graph.ops.rescale import IntRescale
-from subbyte.quantize.fake_quant import nearest_stored
-from subbyte.quantize.layers import LayerWeights
-from subbyte.quantize.scheme import Scheme
+from subbyte.quantization.fake_quant import nearest_stored
+from subbyte.quantization.layers import LayerWeights
+from subbyte.quantization.scheme import Scheme
 
 Rule: TypeAlias = "Callable[[Lowering, Node], None]"
 

@@ -14,7 +14,7 @@ from subbyte.graph.ops.mul import IntMul, Mul
 from subbyte.graph.ops.rectify import Rectify
 from subbyte.graph.ops.rescale import IntRescale
 from subbyte.graph.ops.unary import Unary
-from subbyte.quantize.lowering.context import Lowering, lowers
+from subbyte.quantization.lowering.context import Lowering, lowers
 
 _CONSTANT_SPAN = 32767
 """Constants of add and mul are rounded to this many steps each way."""

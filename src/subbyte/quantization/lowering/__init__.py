@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from subbyte.graph.ir import Graph
 from subbyte.graph.verify import verify
-from subbyte.quantize.layers import LayerWeights
-from subbyte.quantize.lowering import elementwise, layers, movement, reductions
-from subbyte.quantize.lowering.context import RECODED, Lowering
-from subbyte.quantize.scheme import Scheme
+from subbyte.quantization.layers import LayerWeights
+from subbyte.quantization.lowering import elementwise, layers, movement, reductions
+from subbyte.quantization.lowering.context import RECODED, Lowering
+from subbyte.quantization.scheme import Scheme
 
 __all__ = ["RECODED", "lower"]
 

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from subbyte.formats.format import Format
 from subbyte.graph.ir import Graph, IntType, Node
 from subbyte.graph.torch_executor import FloatExecutor
-from subbyte.quantize.fake_quant import fake_quantize
-from subbyte.quantize.slots import Slot, Slots
+from subbyte.quantization.fake_quant import fake_quantize
+from subbyte.quantization.slots import Slot, Slots
 from subbyte.ranges import Observer, affine_params, get_observer
 
 if TYPE_CHECKING:

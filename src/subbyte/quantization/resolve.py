@@ -11,7 +11,7 @@ from subbyte.errors import RecipeError
 from subbyte.formats import get_format
 from subbyte.formats.format import Format
 from subbyte.graph.ir import Graph, Node
-from subbyte.quantize.recipe import LAYER_OPERATORS, Recipe, Rule
+from subbyte.quantization.recipe import LAYER_OPERATORS, Recipe, Rule
 
 
 @dataclass(frozen=True, kw_only=True)
