@@ -23,7 +23,7 @@ help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
 
 demo: $(PACKAGE)  ## quantize a small CNN under several recipes, run it natively, print the table
-	$(BIN)/subbyte demo
+	@$(BIN)/subbyte demo
 
 test: $(PACKAGE)  ## tests with a tenth of the random cases (TESTS=tests/graph for a part)
 	$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
@@ -54,15 +54,17 @@ $(BIN)/python:
 
 # Everything but the package itself: its dependencies, the test and lint tools, and what builds the native engine.
 $(TOOLS): $(BIN)/python
-	$(PYTHON) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); e = p["project"]; \
+	@echo "Installing dependencies and tools into $(VENV)"
+	@$(PYTHON) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); e = p["project"]; \
 	  print("\n".join(p["build-system"]["requires"] + e["dependencies"] + sum(e["optional-dependencies"].values(), []) \
 	  + ["cmake", "ninja"]))' > $(VENV)/requirements.txt
-	$(PIP) install --quiet --constraint constraints.txt --requirement $(VENV)/requirements.txt
+	@$(PIP) install --quiet --constraint constraints.txt --requirement $(VENV)/requirements.txt
 	@mkdir -p $(STAMPS) && rm -f $(STAMPS)/tools-* && touch $@
 
 # No build isolation: the compiler's results stay in build/, so a change of one file rebuilds one file.
 $(PACKAGE): $(TOOLS)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --quiet --no-build-isolation --no-deps --force-reinstall .
+	@echo "Building and installing subbyte into $(VENV)"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --quiet --no-build-isolation --no-deps --force-reinstall .
 	@mkdir -p $(STAMPS) && rm -f $(STAMPS)/package-* && touch $@
 
 clean:  ## remove .venv and everything built

@@ -140,7 +140,7 @@ def table(rows: Sequence[Row]) -> Table:
     return shown
 
 
-_CAPTION = "calibrated on 256 unlabelled images, no training; µs: one image at a time, one thread, median of 1,000"
+_CAPTION = "256 unlabelled calibration images, no training; µs: median of one image at a time, one thread"
 
 
 def demo(*, as_json: bool = False, quiet: bool = False) -> bool:
