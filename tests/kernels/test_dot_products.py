@@ -1,0 +1,179 @@
+"""Convolution and linear layers: every instruction set equals the reference, tails, borders and extremes included."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from subbyte.errors import LoweringError
+from subbyte.formats.qtensor import QTensor
+from subbyte.graph.ir import Constant, Graph, IntType
+from subbyte.graph.ops.conv import IntConv
+from subbyte.graph.ops.linear import IntLinear
+from subbyte.runtime.engine import Engine
+from subbyte.runtime.reference import run_reference
+from tests.kernels import parity
+from tests.limits import examples
+
+
+def window(size: int, kernel: int, stride: int, dilation: int, before: int, after: int) -> int:
+    return (size + before + after - (kernel - 1) * dilation - 1) // stride + 1
+
+
+def epilogue(draw: st.DrawFn, weight: QTensor, depth: int) -> list[Constant]:
+    """Bias, multipliers and, for half of the cases, those of a leaky slope."""
+    channels = weight.codes.shape[0]
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    reach = draw(st.sampled_from([0, 3000, 2**30]))
+    bias = rng.integers(-reach, reach + 1, channels).astype(np.int32)
+    ratio = 1.0 / max(1.0, weight.format.max_abs * depth**0.5 * draw(st.sampled_from([0.1, 1.0, 100.0])))
+    pairs = [*parity.multipliers(draw, channels, ratio)]
+    if draw(st.booleans()):
+        pairs += parity.multipliers(draw, channels, ratio / 7)
+    constants: list[Constant] = [bias, *pairs]
+    return constants
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> parity.Case:
+    form = draw(st.sampled_from(["plain", "plain", "grouped", "depthwise", "multiplier"]))
+    groups = 1 if form == "plain" else draw(st.integers(2, 40 if form == "depthwise" else 5))
+    per_group = draw(st.integers(1, 20)) if form in {"plain", "grouped"} else 1
+    outputs = draw(st.integers(1, 80)) if form == "plain" else groups
+    outputs *= {"grouped": draw(st.integers(1, 9)), "multiplier": 2}.get(form, 1)
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+    padding = draw(st.tuples(*[st.integers(0, 3)] * 4))
+    size = draw(st.tuples(st.integers(1, 11), st.integers(1, 11)))
+    out = [window(size[i], kernel[i], stride[i], dilation[i], padding[i], padding[2 + i]) for i in (0, 1)]
+    assume(min(out) >= 1)
+    x = draw(parity.kinds((*size, groups * per_group), "uint8"))
+    y = draw(parity.kinds((*out, outputs)))
+    weight = draw(parity.weights((outputs, *kernel, per_group)))
+    limits = draw(parity.bounds(y))
+    op = IntConv(stride=stride, dilation=dilation, padding=padding, groups=groups, **limits)
+    constants = epilogue(draw, weight, kernel[0] * kernel[1] * per_group)
+    return parity.feed(draw, parity.one_op(op, [x], y, [weight, *constants]))
+
+
+@st.composite
+def linears(draw: st.DrawFn) -> parity.Case:
+    depth = draw(st.one_of(st.integers(1, 70), st.sampled_from([255, 256, 257, 1023, 4096])))
+    outputs = draw(st.one_of(st.integers(1, 70), st.sampled_from([127, 128, 129])))
+    rows = draw(st.lists(st.integers(1, 7), max_size=3))
+    x = draw(parity.kinds((*rows, depth), "uint8"))
+    y = draw(parity.kinds((*rows, outputs)))
+    weight = draw(parity.weights((outputs, depth)))
+    op = IntLinear(**draw(parity.bounds(y)))
+    return parity.feed(draw, parity.one_op(op, [x], y, [weight, *epilogue(draw, weight, depth)]))
+
+
+@settings(max_examples=examples(600))
+@given(convolutions())
+def test_convolution(case: parity.Case) -> None:
+    parity.agree(case)
+
+
+@settings(max_examples=examples(300))
+@given(linears())
+def test_linear(case: parity.Case) -> None:
+    parity.agree(case)
+
+
+def saturating(weight_code: int, x_code: int, depth: int) -> parity.Case:
+    """A dot product of equal extremes, which overflows kernels that saturate at 16 bits."""
+    fmt = parity.uniform(-128, 127)
+    weight = QTensor(
+        codes=np.full((17, depth), weight_code, dtype=np.uint8),
+        format=fmt,
+        scale=np.ones(17, dtype=np.float32),
+        zero_point=np.zeros(17, dtype=np.int32),
+    )
+    x = parity.kind((depth,), parity.UINT8, 0)
+    y = parity.kind((17,), parity.INT16, 0)
+    ones = np.ones(17, dtype=np.int32)
+    constants: list[Constant] = [weight, 0 * ones, ones << 14, 27 * ones]
+    graph = parity.one_op(IntLinear(lo=y.lo, hi=y.hi), [x], y, constants)
+    return parity.Case(graph, {"x0": np.full((3, depth), x_code, dtype=np.uint8)})
+
+
+@pytest.mark.parametrize("weight_code", [0, 255])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5, 31, 64, 65, 4099, 65793])
+def test_extremes_meet_extremes(weight_code: int, depth: int) -> None:
+    parity.agree(saturating(weight_code, 255, depth))
+
+
+def test_accumulators_that_may_overflow_are_refused() -> None:
+    with pytest.raises(LoweringError):
+        saturating(0, 255, 2**31 // (128 * 255) + 1)
+
+
+def test_accumulators_at_the_very_limit() -> None:
+    """The bias brings the largest sum to exactly 2**31 - 1 on either side."""
+    room = 2**31 - 1 - 2 * 128 * 255
+    weight = QTensor(
+        codes=np.array([[0, 0], [0, 0], [255, 255]], dtype=np.uint8),
+        format=parity.uniform(-128, 127),
+        scale=np.ones(3, dtype=np.float32),
+        zero_point=np.zeros(3, dtype=np.int32),
+    )
+    x = parity.kind((2,), parity.UINT8, 0)
+    y = parity.kind((3,), parity.INT16, 0)
+    three = np.ones(3, dtype=np.int32)
+    for m, n in ((2**31 - 1, 47), (-(2**31), 48), (1, 16), (2**14, 30), (2**31 - 1, 33), (2**31 - 1, 1)):
+        constants: list[Constant] = [
+            weight,
+            np.array([-room, room, room], dtype=np.int32),
+            three * np.int32(m),
+            three * np.int32(n),
+        ]
+        graph = parity.one_op(IntLinear(lo=y.lo, hi=y.hi), [x], y, constants)
+        parity.agree(parity.Case(graph, {"x0": np.array([[255, 255], [0, 0]], dtype=np.uint8)}))
+
+
+def broken(graph: Graph, **changes: object) -> Graph:
+    """The graph with a defect in its one convolution."""
+    (node,) = graph.nodes
+    op = node.op
+    assert isinstance(op, IntConv)
+    return graph.evolve(nodes=(replace(node, op=replace(op, **changes)),))
+
+
+def test_defects_of_one_step_would_be_seen() -> None:
+    """The comparison has teeth: an engine that is off by one in padding, tail, rounding or zero point differs."""
+    rng = np.random.default_rng(5)
+    x = parity.kind((6, 6, 5), parity.UINT8, 7)
+    y = parity.kind((6, 6, 3), parity.INT16, 0)
+    codes = rng.integers(0, 256, (3, 3, 3, 5)).astype(np.uint8)
+    ones = np.ones(3, dtype=np.int32)
+
+    def graph(zero: int, weight_codes: parity.Array, bias: int) -> Graph:
+        weight = QTensor(
+            codes=weight_codes,
+            format=parity.uniform(-128, 127),
+            scale=np.ones(3, dtype=np.float32),
+            zero_point=0 * ones,
+        )
+        op = IntConv(stride=(1, 1), dilation=(1, 1), padding=(1, 1, 1, 1), groups=1, lo=y.lo, hi=y.hi)
+        source = IntType(shape=x.shape, format=x.format, scale=1.0, zero_point=zero)
+        return parity.one_op(op, [source], y, [weight, bias * ones, ones, 3 * ones])
+
+    feeds = {"x0": rng.integers(0, 256, (2, 6, 6, 5)).astype(np.uint8)}
+    good = graph(7, codes, 0)
+    parity.agree(parity.Case(good, feeds))
+    tail = codes.copy()
+    tail[..., -1] = 128  # integer 0: the last k is forgotten
+    defects = {
+        "padding": broken(good, padding=(0, 1, 2, 1)),
+        "tail": graph(7, tail, 0),
+        "rounding": graph(7, codes, -1),  # floor((acc + 3) / 8) in place of floor((acc + 4) / 8)
+        "zero point": graph(8, codes, 0),
+    }
+    expected = run_reference(good, feeds)["y"]
+    for name, defect in defects.items():
+        assert np.any(Engine(defect).run(feeds)["y"] != expected), name
