@@ -39,7 +39,7 @@ class Entropy(SketchObserver):
             return lo, hi
         bins = bins.coarser(_BINS_PER_LEVEL * format.levels)
         clips = max(-lo, hi) * np.arange(1, _CANDIDATES + 1)[::-1] / _CANDIDATES
-        ranges = [(max(lo, -clip), min(hi, clip)) for clip in clips]
+        ranges = [(max(lo, -clip), min(hi, clip)) for clip in clips.tolist()]
         return min(ranges, key=lambda r: _divergence(bins, r[0], r[1], format))
 
 

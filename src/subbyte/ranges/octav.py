@@ -76,5 +76,5 @@ class Octav(SketchObserver):
             span = min(clip, -lo / unit) + min(clip, hi / unit)
             return float((span / clip / (format.levels - 1)) ** 2 / 12)
 
-        clip = octav_clip(magnitudes, counts, noise)[0] * unit
+        clip = float(octav_clip(magnitudes, counts, noise)[0] * unit)
         return max(lo, -clip), min(hi, clip)

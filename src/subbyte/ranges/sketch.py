@@ -143,26 +143,26 @@ class Sketch:
     def quantile(self, fraction: float) -> float:
         """Value below which a fraction of all values lies, 0 <= fraction <= 1, interpolated linearly.
 
-        Exact while few values were added, then off by at most one bin: (hi - lo) / 8192.
+        Exact while few values were added and at both ends, else off by at most one bin: (hi - lo) / 8192.
         """
         values, counts = self.points()
         upto = np.cumsum(counts)
         position = fraction * (self.count - 1)
-        below, above = math.floor(position), math.ceil(position)
-        at = np.searchsorted(upto, [below, above], side="right")
-        inside = self._place_in_bin(values, counts, upto, at, (below, above))
-        return float(inside[0] + (inside[1] - inside[0]) * (position - below))
+        below, above = (
+            self._ranked(rank, values, counts, upto) for rank in (math.floor(position), math.ceil(position))
+        )
+        return below + (above - below) * (position - math.floor(position))
 
-    def _place_in_bin(
-        self, values: Floats, counts: Counts, upto: Counts, at: npt.NDArray[np.intp], rank: tuple[int, int]
-    ) -> Floats:
-        """Order statistics: the values themselves, or the place within the bin that the rank suggests."""
-        result = values[at]
-        if self._kept is not None:
-            return result
-        share = (np.array(rank) - (upto[at] - counts[at]) + 0.5) / counts[at] - 0.5
-        moved = result + np.where(result == 0, 0.0, share * math.ldexp(1.0, self._exponent))
-        return np.clip(moved, self.lo, self.hi)
+    def _ranked(self, rank: int, values: Floats, counts: Counts, upto: Counts) -> float:
+        """The value of a rank: as observed, or at the place within its bin that the rank suggests."""
+        if rank in {0, self.count - 1}:
+            return self.hi if rank else self.lo
+        at = int(np.searchsorted(upto, rank, side="right"))
+        value = float(values[at])
+        if self._kept is not None or value == 0:
+            return value
+        share = (rank - (upto[at] - counts[at]) + 0.5) / counts[at] - 0.5
+        return float(np.clip(value + share * math.ldexp(1.0, self._exponent), self.lo, self.hi))
 
 
 def _exponent(lo: float, hi: float) -> int:
