@@ -78,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         result = build()(words)
+        sys.stdout.flush()
     except SubbyteError as error:
         report_error(error, as_json="--json" in words)
     except CycloptsError as error:

@@ -26,7 +26,11 @@ def console(*, stderr: bool = False) -> Console:
     """A console; wide where nobody's terminal decides."""
     from rich.console import Console
 
-    made = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    class Screen(Console):
+        def on_broken_pipe(self) -> None:  # rich would end the process with code 1; main decides
+            raise BrokenPipeError
+
+    made = Screen(stderr=stderr, markup=False, highlight=False, emoji=False)
     if not made.is_terminal:
         made.width = _WIDE
     return made
