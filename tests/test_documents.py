@@ -29,7 +29,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize("document", NAMED, ids=name)
 def test_paths_in_backticks_exist(document: Path) -> None:
-    """`formats/levels.py` may be written from the package's folder, `src/...` from the root, bare names from anywhere."""
+    """`src/...` is written from the root, `formats/levels.py` from the package's folder, a bare name from anywhere."""
     text = document.read_text(encoding="utf8")
     paths = re.findall(r"`([\w./]+(?:\.py|\.h|\.cpp|\.toml|/))`", text)
     bases = (ROOT, ROOT / "src" / "subbyte", document.parent)

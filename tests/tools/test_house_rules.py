@@ -23,8 +23,8 @@ def write(path: Path, text: str) -> Path:
 
 
 def function(lines: int) -> str:
-    """A module whose one function has that many lines."""
-    return '"""A."""\ndef f():\n' + "    x = 1\n" * (lines - 1)
+    """A module whose one function has that many lines and a docstring of three."""
+    return '"""A."""\ndef f():\n    """B.\n\n    C."""\n' + "    x = 1\n" * (lines - 1)
 
 
 @pytest.mark.parametrize(("lines", "count"), [(50, 0), (51, 1)])
@@ -42,6 +42,7 @@ def test_module_length(tree: Path, lines: int, count: int) -> None:
 def test_module_docstring(tree: Path) -> None:
     assert list(house_rules.python_breaches(write(tree / "a.py", "x = 1\n")))
     assert not list(house_rules.python_breaches(write(tree / "b.py", "")))
+    assert not list(house_rules.python_breaches(write(tree / "tests" / "test_c.py", "x = 1\n")))
 
 
 @pytest.mark.parametrize("word", ["TO" + "DO", "FIX" + "ME", "/ho" + "me/someone/a", '"/wo' + 'rk/x"'])
