@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from subbyte.cli.options import NO_PREPROCESSING, Preprocessing, float_model, positive
 from subbyte.cli.output import progress, show_json, show_table
+
+if TYPE_CHECKING:
+    from subbyte.comparison import LayerComparison
 
 
 def compare(
@@ -50,8 +54,13 @@ def compare(
         rows = integer.compare(graph, feeds)
     if json:
         show_json([asdict(row) for row in rows])
-        return 0
-    title = f"Float against integer, {len(next(iter(feeds.values())))} samples, worst layers first"
+    else:
+        _show(rows, len(next(iter(feeds.values()))))
+    return 0
+
+
+def _show(rows: list[LayerComparison], samples: int) -> None:
+    title = f"Float against integer, {samples} samples, worst layers first"
     columns = ("node", "operator", "format", "SQNR dB, this layer", "SQNR dB, up to here", "range", "clipped %")
     cells = [
         (
@@ -66,7 +75,6 @@ def compare(
         for r in rows
     ]
     show_table(title, columns, cells)
-    return 0
 
 
 def _db(value: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from subbyte.cli.options import MODEL_FILE, NO_PREPROCESSING, Preprocessing, float_model, output_path, positive
 from subbyte.cli.output import progress, show_json, show_lines
@@ -41,19 +41,15 @@ def quantize(
 
     positive(samples=samples)
     target = output_path(out, (MODEL_FILE,))
-    preprocess = preprocessing.given()
+    options: dict[str, Any] = {
+        "arithmetic": arithmetic,
+        "samples": samples,
+        "seed": seed,
+        "preprocess": preprocessing.given(),
+    }
     graph = float_model(model)
     with progress(quiet=quiet or json) as report:
-        quantized = pipeline.quantize(
-            graph,
-            data,
-            recipe=recipe,
-            arithmetic=arithmetic,
-            samples=samples,
-            seed=seed,
-            preprocess=preprocess,
-            progress=report,
-        )
+        quantized = pipeline.quantize(graph, data, recipe=recipe, progress=report, **options)
     size = quantized.save(target)
     if json:
         float_bytes = model.stat().st_size
