@@ -226,3 +226,17 @@ def test_large_batches_are_cut_into_parts(monkeypatch):
     whole = evaluate(case, [x])
     monkeypatch.setattr("subbyte.graph.ops.conv._CHUNK", 1)
     np.testing.assert_array_equal(evaluate(case, [x]), whole)
+
+
+def test_leaky_multipliers_belong_to_negative_accumulators():
+    """Accumulators -2..2 from weight 1: below zero, and only there, the second pair applies."""
+    weight = QTensor(
+        codes=np.full((1, 1, 1, 1), 129, np.uint8),
+        format=get_format("int8"),
+        scale=np.ones((1,), np.float32),
+        zero_point=np.zeros((1,), np.int32),
+    )
+    op = ops.IntConv(stride=(1, 1), dilation=(1, 1), padding=(0, 0, 0, 0), groups=1, lo=-999, hi=999)
+    operands = [ints(1, 5, 1, zero=2), weight, i32(0), i32(8), i32(3), i32(80), i32(4)]
+    y = evaluate(Case(op, operands, ints(1, fmt="int16", zero=0)), [np.arange(5, dtype=np.uint8).reshape(1, 1, 5, 1)])
+    assert y.ravel().tolist() == [-10, -5, 0, 1, 2]

@@ -214,3 +214,16 @@ def test_lookup_refuses():
         ops.IntLut().check([ints(3), byte + np.uint8(16)], ints(3, fmt="uint4"))
     beyond = np.where(np.arange(256) < 16, 0, 99).astype(np.uint8)  # entries that 4-bit operands never reach
     ops.IntLut().check([ints(3, fmt="uint4"), beyond], ints(3, fmt="uint4"))
+    for edge in (0, 15):
+        reached = np.where(np.arange(256) == edge, 16, 0).astype(np.uint8)
+        with pytest.raises(GraphError, match="entries"):
+            ops.IntLut().check([ints(3, fmt="uint4"), reached], ints(3, fmt="uint4"))
+
+
+@pytest.mark.parametrize("second", [ints(3, fmt="int16", zero=32767), i32(32769)])
+def test_products_are_proved(second):
+    """65535 * 32767 fits int32, a little more does not."""
+    op, wide, out = ops.IntMul(m=1, n=1, lo=0, hi=1), ints(3, fmt="int16", zero=-32768), ints(3)
+    op.check([wide, i32(32767)], out)
+    with pytest.raises(LoweringError, match="product"):
+        op.check([wide, second], out)

@@ -14,7 +14,7 @@ from subbyte.graph import ops
 from subbyte.graph.ops.avg_pool import divisors
 from subbyte.graph.ops.geometry import Axis
 from tests.graph.ops import naive
-from tests.graph.ops.cases import Case, codes, evaluate, floats, i32, ints
+from tests.graph.ops.cases import Case, codes, evaluate, floats, i32, ints, real
 from tests.limits import examples
 
 
@@ -161,6 +161,16 @@ def test_pools_refuse(changes):
             cls(**good).infer([floats(2, 5, 5, 5)])
 
 
+def test_sizes_of_windows_are_bounded():
+    """Windows and paddings that no machine could run are refused before anything is allocated."""
+    huge = {"kernel": (65535, 65535), "stride": (1, 1), "padding": (65534, 65534, 65534, 65534)}
+    for cls in (ops.MaxPool, ops.AvgPool):
+        with pytest.raises(GraphError, match="at most"):
+            cls(**huge).infer([floats(1, 1, 1)])
+    with pytest.raises(GraphError, match="at most"):
+        ops.Conv(padding=(65535, 65535, 65535, 65535)).infer([floats(1, 1, 1), real(1, 1, 1, 1)])
+
+
 def test_dilated_max_pool_may_straddle_but_not_miss():
     op = ops.MaxPool(kernel=(2, 1), stride=(1, 1), dilation=(2, 1), padding=(1, 0, 1, 0))
     with pytest.raises(GraphError, match="padding only"):
@@ -192,6 +202,9 @@ def test_sums_are_proved():
     with pytest.raises(LoweringError, match="sum of 90000 activations"):
         mean.check([wide], ints(1, 1, 1))
     mean.check([ints(300, 300, 1)], ints(1, 1, 1))
+    mean.check([ints(3000, 4000, 1, zero=128)], ints(1, 1, 1))  # the zero point halves the largest sum
+    with pytest.raises(LoweringError, match="sum of 12000000"):
+        mean.check([ints(3000, 4000, 1, zero=0)], ints(1, 1, 1))
 
 
 @settings(max_examples=examples(100))

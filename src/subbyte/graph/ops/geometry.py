@@ -7,6 +7,7 @@ behind the input and its leading padding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from subbyte.graph.ops.checks import MAX_WINDOW, boolean, fault, integers
+from subbyte.graph.ops.checks import MAX_ELEMENTS, MAX_WINDOW, boolean, fault, integers
 from subbyte.graph.ops.op import Op
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from subbyte.graph.ir import Shape
 
 LAYOUTS = ("channels_first", "channels_last")
+
+MAX_TAPS = 2**20
+"""Most cells of a window over all axes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +156,10 @@ def windows(op: Op, spatial: Sequence[int], kernel: Sequence[int] | None = None)
         if a.kernel > MAX_WINDOW or a.out < 1:
             seen = f"a window of {a.extent} cells over {a.before}+{a.size}+{a.after}"
             raise fault(op, seen, "a window fits the padded input", "enlarge the input or padding")
+    padded = math.prod(a.size + sum(a.reach) for a in axes)
+    if math.prod(taps) > MAX_TAPS or padded > MAX_ELEMENTS:
+        rule = f"windows have at most {MAX_TAPS} cells and padded inputs at most {MAX_ELEMENTS}"
+        raise fault(op, f"{math.prod(taps)} cells over {padded}", rule, "reduce kernel and padding")
     return axes
 
 
