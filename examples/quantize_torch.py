@@ -39,7 +39,7 @@ def main() -> None:
     found = q(x.numpy())
     print(f"relative error {np.linalg.norm(found - expected) / np.linalg.norm(expected):.3f}, {q.nbytes:,} bytes")
     for layer in q.compare(graph, x.numpy()):
-        print(layer)
+        print(f"{layer.name:14} {layer.op:12} {layer.format:7} {layer.sqnr_local:5.1f} dB local")
 
 
 if __name__ == "__main__":
