@@ -10,7 +10,7 @@ import numpy as np
 from subbyte.graph.ops import Add, Argmax, Identity, LogSoftmax, Mul, Rectify, Reshape, Softmax, Sub, Unary
 from subbyte.graph.ops.op import Op
 from subbyte.ingest.onnx_call import Activation, Call, Floats, Table
-from subbyte.ingest.onnx_fold import WORLDS
+from subbyte.ingest.onnx_fold import WORLDS, same
 
 ELEMENTWISE = Table()
 
@@ -143,11 +143,11 @@ def _numbers(call: Call, index: int) -> Floats:
     ranks = {first.ndim, second.ndim}
     rows = call.builder.fixed_batch if static.fixed else None
     repeated = ranks == {rank} and (first.shape[0] == rows or (first.shape[0], second.shape[0]) == WORLDS)
-    if repeated and all(len(w) and np.array_equal(w, np.broadcast_to(w[:1], w.shape)) for w in static.worlds):
+    if repeated and all(len(w) and same(w, np.broadcast_to(w[:1], w.shape)) for w in static.worlds):
         first, second = first[0], second[0]  # the same numbers for every sample of the batch
     elif ranks == {rank} and first.shape[0] == 1:
         first, second = first[0], second[0]
-    if first.ndim >= rank or first.shape != second.shape or not np.array_equal(first, second):
+    if first.ndim >= rank or first.shape != second.shape or not same(first, second):
         seen = f"constant {static.name!r} {list(static.array.shape)} beside a value of {rank} axes"
         raise call.fail(seen, "a constant is the same for every sample", "give it 1 as the batch axis")
     return call.finite(call.as_float32(first, static.name), static.name)

@@ -58,7 +58,6 @@ class _Importer:
     def __init__(self, model: onnx.ModelProto, path: Path) -> None:
         self.model, self.graph, self.path = model, model.graph, path
         self.opset = opset(model, path)
-        self.opsets = {entry.domain: entry.version for entry in model.opset_import}
         names = {name for node in self.graph.node for name in (*node.input, *node.output)}
         names.update(i.name for i in (*self.graph.initializer, *self.graph.input))
         self.builder = Builder(fixed_batch=None, reserved=names)
@@ -193,7 +192,7 @@ class _Importer:
 
     def _fold(self, node: onnx.NodeProto, operands: list[Static | None]) -> None:
         try:
-            results = evaluate(node, operands, self.opsets)
+            results = evaluate(node, operands, self.opset)
         except Exception as error:
             raise IngestError(
                 f"{node.op_type} on constants cannot be computed: {str(error)[:200] or type(error).__name__}",

@@ -28,87 +28,25 @@ WORLDS = (61, 127)
 MOST_ELEMENTS = 2**26
 """Largest constant that a few bytes of shape arithmetic may produce."""
 
-_ARITHMETIC = frozenset(
-    (
-        "Abs",
-        "Add",
-        "Ceil",
-        "Clip",
-        "Div",
-        "Exp",
-        "Floor",
-        "Gemm",
-        "Log",
-        "MatMul",
-        "Max",
-        "Min",
-        "Mod",
-        "Mul",
-        "Neg",
-        "Pow",
-        "Reciprocal",
-        "Round",
-        "Sign",
-        "Sqrt",
-        "Sub",
-        "Sum",
-    )
-)
-_LOGIC = frozenset(
-    (
-        "And",
-        "Equal",
-        "Greater",
-        "GreaterOrEqual",
-        "Less",
-        "LessOrEqual",
-        "Not",
-        "Or",
-        "Where",
-        "Xor",
-    )
-)
-_REDUCTIONS = frozenset(
-    (
-        "NonZero",
-        "ReduceMax",
-        "ReduceMean",
-        "ReduceMin",
-        "ReduceProd",
-        "ReduceSum",
-    )
-)
-_MAKING = frozenset(
-    (
-        "Cast",
-        "CastLike",
-        "Constant",
-        "ConstantOfShape",
-        "Identity",
-        "Range",
-        "Shape",
-        "Size",
-    )
-)
-_MOVING = frozenset(
-    (
-        "Concat",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "GatherND",
-        "Pad",
-        "Reshape",
-        "ScatterElements",
-        "ScatterND",
-        "Slice",
-        "Split",
-        "Squeeze",
-        "Tile",
-        "Transpose",
-        "Unsqueeze",
-    )
-)
+# fmt: off
+_ARITHMETIC = frozenset((
+    "Abs", "Add", "Ceil", "Clip", "Div", "Exp", "Floor", "Gemm", "Log", "MatMul", "Max", "Min", "Mod", "Mul", "Neg",
+    "Pow", "Reciprocal", "Round", "Sign", "Sqrt", "Sub", "Sum",
+))
+_LOGIC = frozenset((
+    "And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or", "Where", "Xor",
+))
+_REDUCTIONS = frozenset((
+    "NonZero", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
+))
+_MAKING = frozenset((
+    "Cast", "CastLike", "Constant", "ConstantOfShape", "Identity", "Range", "Shape", "Size",
+))
+_MOVING = frozenset((
+    "Concat", "Expand", "Flatten", "Gather", "GatherND", "Pad", "Reshape", "ScatterElements", "ScatterND", "Slice",
+    "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
+))
+# fmt: on
 FOLDABLE = _ARITHMETIC | _LOGIC | _REDUCTIONS | _MAKING | _MOVING
 """Operators that are computed here where nothing but constants and shapes goes in."""
 
@@ -129,12 +67,17 @@ class Static:
     def fixed(self) -> bool:
         """Whether it does not depend on the batch."""
         first, second = self.worlds
-        return first is second or (first.shape == second.shape and np.array_equal(first, second))
+        return first is second or same(first, second)
 
     @property
     def array(self) -> Array:
         """Its value, if it is fixed."""
         return self.worlds[0]
+
+
+def same(first: Array, second: Array) -> bool:
+    """Whether two arrays hold the same, NaN included (which is refused where it is used, not here)."""
+    return np.array_equal(first, second, equal_nan=first.dtype.kind == "f" == second.dtype.kind)
 
 
 def constant(name: str, array: Array) -> Static:
@@ -161,29 +104,35 @@ def batch_entries(static: Static) -> tuple[Dim, ...] | None:
     return tuple(entries)
 
 
-def evaluate(
-    node: onnx.NodeProto, operands: Sequence[Static | None], opsets: dict[str, int]
-) -> list[tuple[Array, Array]]:
-    """All outputs of a node on statics, by onnx's reference implementation.
+def evaluate(node: onnx.NodeProto, operands: Sequence[Static | None], opset: int) -> list[tuple[Array, Array]]:
+    """All outputs of a standard node on statics, by onnx's reference implementation.
 
     Raises:
         OverflowError: the result would be larger than MOST_ELEMENTS.
         Exception: whatever the reference implementation raises on operands that do not fit.
     """
     dependent = any(o is not None and not o.fixed for o in operands)
-    results = [_run(node, operands, world, opsets) for world in ((0, 1) if dependent else (0,))]
+    results = [_run(node, operands, world, opset) for world in ((0, 1) if dependent else (0,))]
     return list(zip(results[0], results[-1], strict=True))
 
 
-def _run(node: onnx.NodeProto, operands: Sequence[Static | None], world: int, opsets: dict[str, int]) -> list[Array]:
+def _run(node: onnx.NodeProto, operands: Sequence[Static | None], world: int, opset: int) -> list[Array]:
+    from onnx import helper
     from onnx.reference import ReferenceEvaluator
 
     arrays = [None if o is None else o.worlds[world] for o in operands]
     if _elements(node.op_type, arrays) > MOST_ELEMENTS:
         raise OverflowError(f"the result has more than {MOST_ELEMENTS} elements")
     feeds = {name: a for name, a in zip(node.input, arrays, strict=True) if a is not None}
+    unit = helper.make_graph(  # of a bare node the evaluator would take the newest version
+        [node],
+        "fold",
+        [helper.make_empty_tensor_value_info(name) for name in feeds],
+        [helper.make_empty_tensor_value_info(name) for name in node.output],
+    )
+    unit.node[0].domain = ""
     with np.errstate(all="ignore"):
-        results = ReferenceEvaluator(node, opsets=opsets).run(None, feeds)
+        results = ReferenceEvaluator(unit, opsets={"": opset}).run(None, feeds)
     return [np.asarray(r) for r in results]
 
 
@@ -201,10 +150,9 @@ def _elements(kind: str, arrays: Sequence[Array | None]) -> float:
         return abs((limit - start) / delta) if delta else math.inf
     if kind == "Pad" and len(operands) >= 2:
         return math.prod(_floats(np.asarray(operands[0].shape) + np.abs(operands[1]).sum()))
-    return math.prod(_floats(np.array(np.broadcast_shapes(*(a.shape for a in operands))))) if kind in _BROADCAST else 0
-
-
-_BROADCAST = frozenset(("Add", "Sub", "Mul", "Div", "Where", "Equal", "Min", "Max", "Sum", "Pow", "Mod"))
+    if kind in _ARITHMETIC | _LOGIC and kind not in ("Gemm", "MatMul"):
+        return math.prod(_floats(np.array(np.broadcast_shapes(*(a.shape for a in operands)))))
+    return 0
 
 
 def _floats(sizes: Array) -> list[float]:

@@ -121,7 +121,8 @@ def _slice(call: Call) -> None:
         if axis in (0, -rank):
             _whole_batch(call, start, end, step)
             continue
-        bounds[call.axis(axis, rank)] = _range(call, start, end, step, x.shape[axis % rank])
+        behind = call.axis(axis, rank)
+        bounds[behind] = _range(call, start, end, step, x.shape[behind])
     _slice_to(call, x, bounds)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from subbyte.errors import IngestError
 
@@ -29,6 +29,8 @@ def read_model(path: Path) -> onnx.ModelProto:
         model.ParseFromString(data)
     except Exception as error:  # protobuf's DecodeError, whose home differs between its implementations
         raise _damaged(path, str(error)) from error
+    if not _is_text(model):
+        raise _damaged(path, "it holds names that are not UTF-8")
     if not model.HasField("graph") or not model.opset_import:
         raise _damaged(path, "it has no graph" if not model.HasField("graph") else "it names no operator set")
     opset(model, path)
@@ -36,6 +38,18 @@ def read_model(path: Path) -> onnx.ModelProto:
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             _load_external(tensor, path)
     return _inlined(model, path) if model.functions else model
+
+
+def _is_text(message: Any) -> bool:
+    """Whether every string is one: protobuf hands out bytes where a file's string is not UTF-8."""
+    for field, value in message.ListFields():
+        entries = [value] if isinstance(value, str | bytes) or hasattr(value, "ListFields") else value
+        if field.message_type is not None:
+            if not all(map(_is_text, entries)):
+                return False
+        elif field.type == field.TYPE_STRING and not all(isinstance(v, str) for v in entries):
+            return False
+    return True
 
 
 def _inlined(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:

@@ -26,7 +26,6 @@ _COORDINATES: Final[dict[str, Callable[[Array, Array, int, int], Array]]] = {
     ),
     "asymmetric": lambda i, scale, _in, _out: i / scale,
     "align_corners": lambda i, _scale, size, out: i * i.dtype.type(size - 1) / i.dtype.type(max(out - 1, 1)),
-    "tf_half_pixel_for_nn": lambda i, scale, _in, _out: (i + i.dtype.type(0.5)) / scale,
 }
 _ROUNDINGS: Final[dict[str, Callable[[Array], Array]]] = {
     "round_prefer_floor": lambda x: np.ceil(x - x.dtype.type(0.5)),
