@@ -16,7 +16,7 @@ SOURCES := $(shell find src native cmake CMakeLists.txt CMakePresets.json pyproj
 TOOLS   := $(STAMPS)/tools-$(call digest,pyproject.toml constraints.txt)
 PACKAGE := $(STAMPS)/package-$(shell echo $(SOURCES) | cat - $(SOURCES) constraints.txt | cksum | cut -d ' ' -f 1)
 
-.PHONY: demo test test-all lint format sanitize install clean help
+.PHONY: demo test test-all lint bench format sanitize install clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -37,6 +37,9 @@ lint: $(PACKAGE)  ## ruff, mypy --strict, floors of the imports, house rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/house_rules.py
+
+bench: $(PACKAGE)  ## accuracy of every recipe on the real networks of ../shared/data; writes docs/results
+	$(BIN)/python -m benchmarks.accuracy
 
 format: $(TOOLS)  ## let ruff format and mend what it can
 	$(BIN)/ruff check --fix .
