@@ -34,8 +34,7 @@ def epilogue(draw: st.DrawFn, weight: QTensor, depth: int) -> list[Constant]:
     pairs = [*parity.multipliers(draw, channels, ratio)]
     if draw(st.booleans()):
         pairs += parity.multipliers(draw, channels, ratio / 7)
-    constants: list[Constant] = [bias, *pairs]
-    return constants
+    return [np.asarray(bias), *pairs]
 
 
 @st.composite

@@ -100,7 +100,7 @@ def test_inputs_that_do_not_fit(codes: dict[str, parity.Array], seen: str) -> No
 def test_codes_beyond_the_format_are_refused_by_the_engine_too() -> None:
     x = parity.kind((3,), parity.uniform(0, 15), 0)
     engine = Engine(parity.one_op(IntRescale(m=2**30, n=30, lo=0, hi=15), [x], x))
-    with pytest.raises(RunError, match="outside 0..15"):
+    with pytest.raises(RunError, match=r"outside 0\.\.15"):
         engine.run({"x0": np.array([[0, 16, 0]], np.uint8)})
 
 
@@ -262,5 +262,5 @@ def test_hostile_runs_are_refused() -> None:
         ([np.full((2, 3), 101, np.int16)], [good.copy()], 2, 1),
     ]
     for inputs, outputs, batch, threads in bad:
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"run|input"):
             engine.run(inputs, outputs, batch, threads)
