@@ -276,7 +276,7 @@ def _mul(g: GraphMaker) -> None:
     if a is None:
         return
     shape = g.types[a].shape
-    b = g.value(lambda t: t.shape == shape or (image(t) and t.shape == (None, 1, 1, shape[-1]))) or a
+    b = g.value(lambda t: t.shape == shape or (len(shape) == 4 and t.shape == (None, 1, 1, shape[-1]))) or a
     if span(g.types[a]) * span(g.types[b]) >= 2**31:  # two 16-bit operands: refused, the product may leave int32
         return
     m, n = g.ratio(span(g.types[a]) * span(g.types[b]) / 100)

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from subbyte.graph.ops import geometry
-from subbyte.graph.ops.conv import IntConv
-from subbyte.graph.torch_executor import run_integer
 from subbyte._native import available_isas
+from subbyte.arithmetic import requant
+from subbyte.graph.ops import geometry
+from subbyte.graph.torch_executor import run_integer
 from subbyte.runtime.engine import Engine
 from subbyte.runtime.reference import run_reference
 from tests.e2e.random_graphs import MAKERS, random_codes, random_graph
@@ -83,27 +83,15 @@ def _first_mismatch(limit):
 
 
 def _rounding(monkeypatch):
-    from subbyte.graph.ops import epilogue
+    def floor(product, n):
+        return product.astype(np.int64) >> np.asarray(n, dtype=np.int64)
 
-    def floor(acc, m, n, *args):
-        return np.clip(args[0] + ((acc * np.asarray(m, np.int64)) >> np.asarray(n, np.int64)), *args[1:])
-
-    monkeypatch.setattr(epilogue, "requantize", floor)
+    monkeypatch.setattr(requant, "round_shift", floor)
 
 
 def _padding(monkeypatch):
-    original = IntConv._axes
-
-    def shifted(self, call, weight):
-        axes = original(self, call, weight)
-        return tuple(_swap_reach(a) for a in axes)
-
-    def _swap_reach(axis):
-        before, after = axis.reach
-        return type(axis)(**{**{f: getattr(axis, f) for f in axis.__dataclass_fields__}, "reach": (after, before)})
-
-    assert "reach" in geometry.Axis.__dataclass_fields__
-    monkeypatch.setattr(IntConv, "_axes", shifted)
+    original = geometry.Axis.reach.fget
+    monkeypatch.setattr(geometry.Axis, "reach", property(lambda self: original(self)[::-1]))
 
 
 def _zero_point(monkeypatch):

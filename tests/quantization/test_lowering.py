@@ -27,7 +27,7 @@ from subbyte.graph.ops.resize_nearest import ResizeNearest
 from subbyte.graph.ops.softmax import Softmax
 from subbyte.graph.ops.unary import FUNCTIONS, Unary
 from subbyte.graph.torch_executor import FloatExecutor, run_integer
-from tests.quantize.nets import Net
+from tests.quantization.nets import Net
 
 SAME = {"padding": (1, 1, 1, 1)}
 ARITHMETICS = ("m31", "m15", "shift")

@@ -18,7 +18,7 @@ from subbyte.graph.ir import Graph, IntType, Node
 from subbyte.graph.torch_executor import FloatExecutor
 from subbyte.quantization.fake_quant import fake_quantize
 from subbyte.quantization.slots import Slot, Slots
-from subbyte.ranges import Observer, affine_params, get_observer
+from subbyte.ranges import Observers, affine_params
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +59,7 @@ def calibrate(
     observers = _observe(graph, wanted, batches, progress)
     types: dict[tuple[str, str], list[IntType]] = {}
     for slot in wanted:
-        ranges = [observers[slot.group.root, name].range(slot.format) for name in candidates(slot)]
+        ranges = [observers[slot.group.root].range(name, slot.format) for name in candidates(slot)]
         options = [_int_type(lo, hi, slot.format, graph, slot) for lo, hi in ranges]
         types[slot.key] = list(dict.fromkeys(options))
     errors = _judge(graph, wanted, types, batches, judged_samples, progress)
@@ -82,20 +82,19 @@ def _tensors(feeds: Feeds) -> dict[str, torch.Tensor]:
 
 def _observe(
     graph: Graph, wanted: Sequence[Slot], batches: Iterable[Feeds], progress: Progress
-) -> dict[tuple[str, str], Observer]:
-    observers: dict[tuple[str, str], Observer] = {}
-    watching: dict[str, dict[tuple[str, str], Observer]] = {}
+) -> dict[str, Observers]:
+    """Filled observers by group root; one histogram serves all that read the whole distribution."""
+    names: dict[str, list[str]] = {}
+    roots: dict[str, str] = {}
     for slot in wanted:
-        for name in candidates(slot):
-            key = (slot.group.root, name)
-            observer = observers.setdefault(key, get_observer(name))
-            for value in slot.group.observed:
-                watching.setdefault(value, {})[key] = observer
+        names.setdefault(slot.group.root, []).extend(candidates(slot))
+        roots.update(dict.fromkeys(slot.group.observed, slot.group.root))
+    observers = {root: Observers(dict.fromkeys(asked)) for root, asked in names.items()}
     executor = FloatExecutor(graph)
     for done, feeds in enumerate(batches, 1):
         for value, array in executor.run(_tensors(feeds)).items():
-            for observer in watching.get(value, {}).values():
-                observer.observe(array.detach().numpy())
+            if value in roots:
+                observers[roots[value]].observe(array.detach().numpy())
         progress("observe", done, 0)
     return observers
 
