@@ -78,7 +78,7 @@ def test_refusals_are_what_quantization_does() -> None:
 
 def test_every_line_is_reached() -> None:
     tables = [*formats(), Format(name="too_wide", table=(-200, 0, 200)), Format(name="positive", table=(1, 2, 4))]
-    found = {id(refused(f, role, operator)) for f in tables for role in ROLES for operator in ("", "unary")}
+    found = {id(refused(f, role, operator)) for f in tables for role in ROLES for operator in ("", "conv")}
     assert {id(line) for line in REFUSALS} <= found
 
 
@@ -87,7 +87,9 @@ def test_roles_of_activations() -> None:
     assert "consecutive" in (refusal(get_format("binary"), "storage") or "")
     assert "bytes" in (refusal(get_format("int16"), "activation", "linear") or "")
     assert refusal(get_format("int16"), "storage", "add") is None
-    assert refusal(get_format("int16"), "storage", "unary") is not None
+    assert refusal(get_format("int16"), "storage", "unary") is None
+    assert "256 entries" in (refusal(get_format("binary"), "wide_activation", "conv") or "")
+    assert refusal(get_format("uint4"), "wide_activation", "linear") is None
     for name in ("uint8", "int4", "levels31", "ternary"):
         for role in ("activation", "storage"):
             require_legal(get_format(name), role, "unary")

@@ -16,7 +16,7 @@ from typing import Literal, get_args
 from subbyte.errors import FormatError, unknown_name
 from subbyte.formats.format import Format
 
-Role = Literal["weight", "affine_weight", "activation", "storage"]
+Role = Literal["weight", "affine_weight", "activation", "wide_activation", "storage"]
 ROLES: tuple[str, ...] = get_args(Role)
 
 EVERYWHERE: tuple[str, ...] = ()
@@ -28,7 +28,8 @@ class Refusal:
 
     Attributes:
         role: ``weight`` (zero point 0), ``affine_weight`` (with zero points), ``activation`` (operand of a layer, as it
-            is multiplied) or ``storage`` (what a result is kept in between nodes).
+            is multiplied), ``wide_activation`` (the same where the value is stored in 16 bits) or ``storage`` (what
+            inputs, outputs and results between nodes are kept in).
         operators: where it holds, by float operator that reads or makes the number; empty is everywhere.
         formats: which formats, in words.
         applies: the same as a test.
@@ -112,12 +113,12 @@ REFUSALS: tuple[Refusal, ...] = (
         remedy="store in uint8 and give this format as activations: it is re-coded by a table at the layer that reads",
     ),
     Refusal(
-        role="storage",
-        operators=("unary",),
-        formats="a span above 255 (int16), as the operand of a unary function",
-        applies=lambda f: f.storage != "uint8",
-        reason="unary functions are tables of 256 entries",
-        remedy="store the function's operand in uint8",
+        role="wide_activation",
+        operators=("conv", "linear"),
+        formats="values that are not consecutive (binary, midrise<bits>, own tables), made from a 16-bit value",
+        applies=lambda f: not f.uniform,
+        reason="a layer's operand becomes such values by a table of 256 entries, one for each byte",
+        remedy="store the value that the layer reads in uint8, or give a format of consecutive values as activations",
     ),
 )
 
@@ -127,8 +128,8 @@ def refused(format: Format, role: str, operator: str = "") -> Refusal | None:
 
     Args:
         format: number format.
-        role: ``weight``, ``affine_weight``, ``activation`` or ``storage``.
-        operator: name of a float operator such as ``unary``; empty asks for lines that hold everywhere.
+        role: one of ``ROLES``.
+        operator: name of a float operator such as ``conv``; empty asks for lines that hold everywhere.
 
     Raises:
         FormatError: unknown role.
