@@ -125,8 +125,8 @@ def table(results: dict[str, Any]) -> str:
         "",
         "Made by `python -m benchmarks.accuracy`: 256 unlabelled calibration samples (250 where a set of 500 is split:",
         "calibrate on one half, score the other, swap), default ranges and sequential bias correction, m31 arithmetic,",
-        "native engine. Drop = float32 top-1 minus top-1 in points, with its 95 % paired interval; agreement = same top-1",
-        "as float32. `ort_*` is ONNX Runtime's static int8 on the same samples. Low figures are shown as they are.",
+        "native engine. Drop = float32 top-1 minus top-1 in points, with its 95 % paired interval; agreement = same",
+        "top-1 as float32. `ort_*` is ONNX Runtime's static int8 on the same samples. Low figures are shown too.",
         "",
     ]
     for net, rows in results["nets"].items():

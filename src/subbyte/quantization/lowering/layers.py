@@ -83,7 +83,7 @@ def lower_affine(low: Lowering, node: Node) -> None:
     lo, hi = low.bounds(op.rectify, out)
     constants = _constants(low, node, x_type.scale, out, op.rectify)
     rank = len(out.shape)
-    perm = tuple(a for a in range(rank) if a != op.axis) + (op.axis,)
+    perm = (*(a for a in range(rank) if a != op.axis), op.axis)
     moved = tuple(out.shape[a] for a in perm)
     flat = (None, 1, math.prod(d or 1 for d in moved[1:-1]), moved[-1])
     if op.axis != rank - 1:
