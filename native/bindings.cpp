@@ -42,27 +42,32 @@ Storage storage_of(const nb::dlpack::dtype& dtype, const std::string& where) {
 template <class Array>
 Array borrowed(nb::handle object, const std::string& where) {
     Array array;
-    if (!nb::try_cast<Array>(object, array, false)) throw PlanError(where + ": not a C-contiguous array of this machine that may be used so");
+    if (!nb::try_cast<Array>(object, array, false))
+        throw PlanError(where + ": not a C-contiguous array of this machine that may be used so");
     return array;
 }
 
 template <class Array>
 Dims shape_of(const Array& array) {
     Dims shape;
-    for (std::size_t i = 0; i < array.ndim(); ++i) shape.push_back(static_cast<std::int64_t>(array.shape(i)));
+    for (std::size_t i = 0; i < array.ndim(); ++i)
+        shape.push_back(static_cast<std::int64_t>(array.shape(i)));
     return shape;
 }
 
 class Builder {
 public:
-    std::int64_t value(const std::string& name, const Dims& shape, const std::string& storage, std::int64_t zero_point, std::int64_t lo, std::int64_t hi) {
-        if (storage != "uint8" && storage != "int16") throw PlanError("value '" + name + "': storage '" + storage + "' is neither uint8 nor int16");
-        plan_.values.push_back(ValueSpec{name, shape, storage == "uint8" ? Storage::u8 : Storage::i16, zero_point, lo, hi});
+    std::int64_t value(const std::string& name, const Dims& shape, const std::string& storage, std::int64_t zero_point,
+                       std::int64_t lo, std::int64_t hi) {
+        if (storage != "uint8" && storage != "int16")
+            throw PlanError("value '" + name + "': storage '" + storage + "' is neither uint8 nor int16");
+        plan_.values.push_back(
+            ValueSpec{name, shape, storage == "uint8" ? Storage::u8 : Storage::i16, zero_point, lo, hi});
         return static_cast<std::int64_t>(plan_.values.size()) - 1;
     }
 
-    void op(const std::string& kind, const std::string& name, const std::vector<std::int64_t>& inputs, std::int64_t output,
-            const std::map<std::string, Dims>& attributes, const nb::dict& arrays) {
+    void op(const std::string& kind, const std::string& name, const std::vector<std::int64_t>& inputs,
+            std::int64_t output, const std::map<std::string, Dims>& attributes, const nb::dict& arrays) {
         OpSpec spec{kind, name, inputs, output, attributes, {}};
         for (const auto& item : arrays) {
             const auto key = nb::cast<std::string>(item.first);
@@ -87,16 +92,22 @@ private:
 
 // Addresses of arrays [batch, *shape] of the values.
 template <class Array, class Pointer>
-std::vector<Pointer> addresses(const std::vector<Array>& arrays, const std::vector<const Layout*>& values, std::int64_t batch) {
-    if (arrays.size() != values.size()) throw PlanError("run: " + std::to_string(arrays.size()) + " arrays for " + std::to_string(values.size()) + " values");
+std::vector<Pointer> addresses(const std::vector<Array>& arrays, const std::vector<const Layout*>& values,
+                               std::int64_t batch) {
+    if (arrays.size() != values.size())
+        throw PlanError("run: " + std::to_string(arrays.size()) + " arrays for " + std::to_string(values.size()) +
+                        " values");
     std::vector<Pointer> result;
     for (std::size_t i = 0; i < arrays.size(); ++i) {
         const std::string where = "run: array " + std::to_string(i);
         Dims shape = values[i]->shape;
         shape.insert(shape.begin(), batch);
         if (shape_of(arrays[i]) != shape) throw PlanError(where + " has the wrong shape");
-        if (storage_of(arrays[i].dtype(), where) != values[i]->storage) throw PlanError(where + " has the wrong number type");
-        if (reinterpret_cast<std::uintptr_t>(arrays[i].data()) % static_cast<std::uintptr_t>(subbyte::storage_bytes(values[i]->storage)) != 0)
+        if (storage_of(arrays[i].dtype(), where) != values[i]->storage)
+            throw PlanError(where + " has the wrong number type");
+        if (reinterpret_cast<std::uintptr_t>(arrays[i].data()) %
+                static_cast<std::uintptr_t>(subbyte::storage_bytes(values[i]->storage)) !=
+            0)
             throw PlanError(where + " is not aligned");
         result.push_back(arrays[i].data());
     }
@@ -106,7 +117,8 @@ std::vector<Pointer> addresses(const std::vector<Array>& arrays, const std::vect
 template <class Array>
 std::vector<Array> borrowed_list(const nb::list& objects, const std::string& what) {
     std::vector<Array> arrays;
-    for (const nb::handle object : objects) arrays.push_back(borrowed<Array>(object, "run: " + what + " " + std::to_string(arrays.size())));
+    for (const nb::handle object : objects)
+        arrays.push_back(borrowed<Array>(object, "run: " + what + " " + std::to_string(arrays.size())));
     return arrays;
 }
 
@@ -114,11 +126,14 @@ void run(Engine& engine, const nb::list& inputs, const nb::list& outputs, std::i
     const subbyte::Plan& plan = engine.plan();
     std::vector<const Layout*> in;
     std::vector<const Layout*> out;
-    for (const std::size_t v : plan.inputs) in.push_back(&plan.values[v]);
+    for (const std::size_t v : plan.inputs)
+        in.push_back(&plan.values[v]);
     if (keep) {
-        for (const Layout& v : plan.values) out.push_back(&v);
+        for (const Layout& v : plan.values)
+            out.push_back(&v);
     } else {
-        for (const std::size_t v : plan.outputs) out.push_back(&plan.values[v]);
+        for (const std::size_t v : plan.outputs)
+            out.push_back(&plan.values[v]);
     }
     const auto sources = borrowed_list<ConstArray>(inputs, "input");
     const auto results = borrowed_list<MutableArray>(outputs, "output");
@@ -136,10 +151,19 @@ NB_MODULE(_native, module) {
     module.def("available_isas", &subbyte::available_isas, "Instruction sets that this CPU can run, best first.");
 
     nb::class_<Engine>(module, "Engine", "An immutable plan with its arenas; safe to run from several threads.")
-        .def("run", [](Engine& e, const nb::list& inputs, const nb::list& outputs, std::int64_t batch, int threads) { run(e, inputs, outputs, batch, threads, false); },
-             "inputs"_a, "outputs"_a, "batch"_a, "threads"_a, "Fill the outputs from the inputs, both [batch, *shape].")
-        .def("run_keep", [](Engine& e, const nb::list& inputs, const nb::list& outputs, std::int64_t batch, int threads) { run(e, inputs, outputs, batch, threads, true); },
-             "inputs"_a, "outputs"_a, "batch"_a, "threads"_a, "As run, but outputs are all values, in the order of Builder.value.")
+        .def(
+            "run",
+            [](Engine& e, const nb::list& inputs, const nb::list& outputs, std::int64_t batch, int threads) {
+                run(e, inputs, outputs, batch, threads, false);
+            },
+            "inputs"_a, "outputs"_a, "batch"_a, "threads"_a, "Fill the outputs from the inputs, both [batch, *shape].")
+        .def(
+            "run_keep",
+            [](Engine& e, const nb::list& inputs, const nb::list& outputs, std::int64_t batch, int threads) {
+                run(e, inputs, outputs, batch, threads, true);
+            },
+            "inputs"_a, "outputs"_a, "batch"_a, "threads"_a,
+            "As run, but outputs are all values, in the order of Builder.value.")
         .def_prop_ro("isa", [](const Engine& e) { return std::string(e.plan().kernels->isa); })
         .def_prop_ro("arena_bytes", [](const Engine& e) { return e.plan().shared.bytes; });
 

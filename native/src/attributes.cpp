@@ -11,7 +11,8 @@ void fail(const std::string& where, const std::string& what) {
 
 std::string text(const Dims& dims) {
     std::string s = "[";
-    for (std::size_t i = 0; i < dims.size(); ++i) s += (i ? ", " : "") + std::to_string(dims[i]);
+    for (std::size_t i = 0; i < dims.size(); ++i)
+        s += (i ? ", " : "") + std::to_string(dims[i]);
     return s + "]";
 }
 
@@ -25,7 +26,8 @@ std::int64_t product(const Dims& dims, const std::string& where) {
 }
 
 std::int64_t largest(const Layout& value) {
-    return std::max(std::abs(std::int64_t{value.hi} - value.zero_point), std::abs(std::int64_t{value.lo} - value.zero_point));
+    return std::max(std::abs(std::int64_t{value.hi} - value.zero_point),
+                    std::abs(std::int64_t{value.lo} - value.zero_point));
 }
 
 void Attributes::fail(const std::string& what) const {
@@ -41,10 +43,13 @@ Dims Attributes::any_list(const std::string& name) {
 
 Dims Attributes::list(const std::string& name, std::size_t count, std::int64_t lo, std::int64_t hi) {
     Dims values = any_list(name);
-    if (values.size() != count) fail("attribute '" + name + "' has " + std::to_string(values.size()) + " numbers, not " + std::to_string(count));
+    if (values.size() != count)
+        fail("attribute '" + name + "' has " + std::to_string(values.size()) + " numbers, not " +
+             std::to_string(count));
     for (const std::int64_t v : values) {
         if (v < lo || v > hi)
-            fail("attribute '" + name + "' is " + text(values) + ", outside " + std::to_string(lo) + ".." + std::to_string(hi));
+            fail("attribute '" + name + "' is " + text(values) + ", outside " + std::to_string(lo) + ".." +
+                 std::to_string(hi));
     }
     return values;
 }
@@ -62,19 +67,24 @@ const ArraySpec& Attributes::array(const std::string& name, Storage storage) {
     return found->second;
 }
 
-std::vector<std::int32_t> Attributes::int32s(const std::string& name, std::int64_t count, std::int64_t lo, std::int64_t hi) {
+std::vector<std::int32_t> Attributes::int32s(const std::string& name, std::int64_t count, std::int64_t lo,
+                                             std::int64_t hi) {
     const ArraySpec& a = array(name, Storage::i32);
-    if (a.shape.size() != 1 || a.shape[0] != count) fail("array '" + name + "' has shape " + text(a.shape) + ", not " + text({count}));
+    if (a.shape.size() != 1 || a.shape[0] != count)
+        fail("array '" + name + "' has shape " + text(a.shape) + ", not " + text({count}));
     std::vector<std::int32_t> values(static_cast<std::size_t>(count));
     std::memcpy(values.data(), a.data, values.size() * sizeof(std::int32_t));
     for (const std::int32_t v : values) {
-        if (v < lo || v > hi) fail("array '" + name + "' holds " + std::to_string(v) + ", outside " + std::to_string(lo) + ".." + std::to_string(hi));
+        if (v < lo || v > hi)
+            fail("array '" + name + "' holds " + std::to_string(v) + ", outside " + std::to_string(lo) + ".." +
+                 std::to_string(hi));
     }
     return values;
 }
 
 void Attributes::arity(std::size_t least, std::size_t most) {
-    if (spec_.inputs.size() < least || spec_.inputs.size() > most) fail(std::to_string(spec_.inputs.size()) + " inputs");
+    if (spec_.inputs.size() < least || spec_.inputs.size() > most)
+        fail(std::to_string(spec_.inputs.size()) + " inputs");
 }
 
 void Attributes::clamp(std::int32_t& lo, std::int32_t& hi) {

@@ -24,8 +24,9 @@ bool has_avx2() {
 }
 
 bool has_avx512_vnni() {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
 }
 #endif
 
@@ -62,7 +63,8 @@ const Kernels& choose_kernels() {
     const Kernels* found = find_kernels(wanted);
     if (found == nullptr) {
         std::string known;
-        for (const std::string& name : names) known += (known.empty() ? "" : ", ") + name;
+        for (const std::string& name : names)
+            known += (known.empty() ? "" : ", ") + name;
         fail("SUBBYTE_ISA", "'" + std::string(wanted) + "' is not among the instruction sets of this CPU: " + known);
     }
     return *found;

@@ -42,12 +42,15 @@ std::vector<Life> lives(const Plan& plan) {
         l.first = std::min(l.first, step);
         l.last = std::max(l.last, step);
     };
-    for (const std::size_t v : plan.inputs) touch(v, 0);
+    for (const std::size_t v : plan.inputs)
+        touch(v, 0);
     for (std::size_t i = 0; i < plan.ops.size(); ++i) {
-        for (const std::size_t v : plan.ops[i]->inputs) touch(v, i + 1);
+        for (const std::size_t v : plan.ops[i]->inputs)
+            touch(v, i + 1);
         touch(plan.ops[i]->output, i + 1);
     }
-    for (const std::size_t v : plan.outputs) touch(v, end);
+    for (const std::size_t v : plan.outputs)
+        touch(v, end);
     return life;
 }
 
@@ -63,7 +66,8 @@ Arena share(const Plan& plan, bool keep) {
     for (std::size_t i = 0; i < plan.values.size(); ++i) {
         if (plan.values[i].root == i) order.push_back(i);
     }
-    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return plan.values[a].bytes > plan.values[b].bytes; });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return plan.values[a].bytes > plan.values[b].bytes; });
     Arena arena;
     arena.origins.assign(plan.values.size(), 0);
     std::vector<std::size_t> placed;  // by ascending start
@@ -78,7 +82,10 @@ Arena share(const Plan& plan, bool keep) {
         arena.origins[v] = start;
         arena.bytes = std::max(arena.bytes, start + room(plan.values[v]));
         if (arena.bytes > MOST_ARENA) fail("plan", "the arena exceeds 2^40 bytes");
-        placed.insert(std::upper_bound(placed.begin(), placed.end(), v, [&](std::size_t a, std::size_t b) { return arena.origins[a] < arena.origins[b]; }), v);
+        placed.insert(
+            std::upper_bound(placed.begin(), placed.end(), v,
+                             [&](std::size_t a, std::size_t b) { return arena.origins[a] < arena.origins[b]; }),
+            v);
     }
     for (std::size_t i = 0; i < plan.values.size(); ++i) {
         const std::size_t root = plan.values[i].root;

@@ -18,15 +18,12 @@ using Maker = OpPtr (*)(const Build&);
 
 const std::map<std::string, Maker>& makers() {
     static const std::map<std::string, Maker> table = {
-        {"int_conv", make_conv},         {"int_linear", make_linear},
-        {"int_add", make_add},           {"int_mul", make_mul},
-        {"int_rescale", make_rescale},   {"int_lut", make_lookup},
-        {"max_pool", make_max_pool},     {"int_avg_pool", make_avg_pool},
-        {"int_mean", make_mean},         {"argmax", make_argmax},
-        {"int_softmax", make_softmax},   {"int_log_softmax", make_log_softmax},
-        {"concat", make_concat},         {"reshape", make_reshape},
-        {"identity", make_reshape},      {"transpose", make_transpose},
-        {"slice", make_slice},           {"int_pad", make_pad},
+        {"int_conv", make_conv},         {"int_linear", make_linear},     {"int_add", make_add},
+        {"int_mul", make_mul},           {"int_rescale", make_rescale},   {"int_lut", make_lookup},
+        {"max_pool", make_max_pool},     {"int_avg_pool", make_avg_pool}, {"int_mean", make_mean},
+        {"argmax", make_argmax},         {"int_softmax", make_softmax},   {"int_log_softmax", make_log_softmax},
+        {"concat", make_concat},         {"reshape", make_reshape},       {"identity", make_reshape},
+        {"transpose", make_transpose},   {"slice", make_slice},           {"int_pad", make_pad},
         {"resize_nearest", make_resize},
     };
     return table;
@@ -39,7 +36,8 @@ Layout checked_value(const ValueSpec& spec) {
     const std::int64_t least = spec.storage == Storage::u8 ? 0 : -32768;
     const std::int64_t most = spec.storage == Storage::u8 ? 255 : 32767;
     if (spec.lo > spec.hi || spec.lo < least || spec.hi > most)
-        fail(where, "the range " + std::to_string(spec.lo) + ".." + std::to_string(spec.hi) + " is empty or leaves its storage");
+        fail(where, "the range " + std::to_string(spec.lo) + ".." + std::to_string(spec.hi) +
+                        " is empty or leaves its storage");
     if (spec.zero_point < -65536 || spec.zero_point > 65536) fail(where, "the zero point exceeds 65536");
     product(spec.shape, where);
     Layout v;
@@ -52,7 +50,8 @@ Layout checked_value(const ValueSpec& spec) {
 }
 
 std::size_t checked_index(std::int64_t index, std::size_t count, const std::string& where) {
-    if (index < 0 || static_cast<std::uint64_t>(index) >= count) fail(where, "value " + std::to_string(index) + " does not exist");
+    if (index < 0 || static_cast<std::uint64_t>(index) >= count)
+        fail(where, "value " + std::to_string(index) + " does not exist");
     return static_cast<std::size_t>(index);
 }
 
@@ -69,13 +68,16 @@ void check_order(const PlanSpec& spec) {
         const std::size_t i = checked_index(index, count, where);
         if (!defined[i]) fail(where, "value '" + spec.values[i].name + "' is used before it is defined");
     };
-    for (const std::int64_t i : spec.inputs) define(i, "inputs");
+    for (const std::int64_t i : spec.inputs)
+        define(i, "inputs");
     for (const OpSpec& op : spec.ops) {
         const std::string where = "operator '" + op.name + "'";
-        for (const std::int64_t i : op.inputs) use(i, where);
+        for (const std::int64_t i : op.inputs)
+            use(i, where);
         define(op.output, where);
     }
-    for (const std::int64_t i : spec.outputs) use(i, "outputs");
+    for (const std::int64_t i : spec.outputs)
+        use(i, "outputs");
     for (std::size_t i = 0; i < count; ++i) {
         if (!defined[i]) fail("value '" + spec.values[i].name + "'", "nothing defines it");
     }
@@ -84,12 +86,14 @@ void check_order(const PlanSpec& spec) {
 }  // namespace
 
 Op::Op(const OpSpec& spec) : name(spec.name), output(static_cast<std::size_t>(spec.output)) {
-    for (const std::int64_t i : spec.inputs) inputs.push_back(static_cast<std::size_t>(i));
+    for (const std::int64_t i : spec.inputs)
+        inputs.push_back(static_cast<std::size_t>(i));
 }
 
 std::int64_t Layout::count() const {
     std::int64_t total = 1;
-    for (const std::int64_t d : shape) total *= d;
+    for (const std::int64_t d : shape)
+        total *= d;
     return total;
 }
 
@@ -98,17 +102,22 @@ Plan build_plan(const PlanSpec& spec, const Kernels& kernels) {
     Plan plan;
     plan.kernels = &kernels;
     plan.specs = spec.values;
-    for (const ValueSpec& value : spec.values) plan.values.push_back(checked_value(value));
+    for (const ValueSpec& value : spec.values)
+        plan.values.push_back(checked_value(value));
     for (const OpSpec& op : spec.ops) {
         const auto maker = makers().find(op.kind);
         if (maker == makers().end()) fail("operator '" + op.name + "'", "kind '" + op.kind + "' is unknown");
         plan.ops.push_back(maker->second(Build{op, plan.values, kernels}));
     }
-    for (const std::int64_t i : spec.inputs) plan.inputs.push_back(static_cast<std::size_t>(i));
-    for (const std::int64_t i : spec.outputs) plan.outputs.push_back(static_cast<std::size_t>(i));
-    for (const OpPtr& op : plan.ops) op->request(plan.values);
+    for (const std::int64_t i : spec.inputs)
+        plan.inputs.push_back(static_cast<std::size_t>(i));
+    for (const std::int64_t i : spec.outputs)
+        plan.outputs.push_back(static_cast<std::size_t>(i));
+    for (const OpPtr& op : plan.ops)
+        op->request(plan.values);
     lay_out(plan);
-    for (const OpPtr& op : plan.ops) op->prepare(plan.values);
+    for (const OpPtr& op : plan.ops)
+        op->prepare(plan.values);
     return plan;
 }
 

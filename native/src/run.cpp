@@ -73,11 +73,13 @@ public:
     explicit Lease(Engine& engine) : engine_(engine) {}
     // Delegates, so that the destructor gives back what was taken before an allocation failed.
     Lease(Engine& engine, int count, std::int64_t bytes) : Lease(engine) {
-        for (; count_ < count; ++count_) blocks_[count_] = take(bytes).release();
+        for (; count_ < count; ++count_)
+            blocks_[count_] = take(bytes).release();
     }
     ~Lease() {
         const std::lock_guard<std::mutex> lock(engine_.mutex_);
-        while (count_ > 0) engine_.free_.emplace_back(blocks_[--count_]);
+        while (count_ > 0)
+            engine_.free_.emplace_back(blocks_[--count_]);
     }
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
@@ -155,7 +157,8 @@ void Engine::run_sample(const Call& call, std::uint8_t* arena, std::int64_t samp
     }
 }
 
-void Engine::run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs, std::int64_t batch, int threads, bool keep) {
+void Engine::run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs, std::int64_t batch,
+                 int threads, bool keep) {
     if (inputs.size() != plan_.inputs.size() || outputs.size() != (keep ? plan_.values.size() : plan_.outputs.size()))
         fail("run", "wrong number of arrays");
     if (batch < 1) fail("run", "the batch is empty");
@@ -163,8 +166,10 @@ void Engine::run(const std::vector<const void*>& inputs, const std::vector<void*
     for (std::size_t i = 0; i < inputs.size(); ++i) {
         const Layout& v = plan_.values[plan_.inputs[i]];
         const std::int64_t numbers = v.count() * batch;
-        if (v.storage == Storage::u8 ? !inside<std::uint8_t>(inputs[i], numbers, v.lo, v.hi) : !inside<std::int16_t>(inputs[i], numbers, v.lo, v.hi))
-            fail("input '" + plan_.specs[plan_.inputs[i]].name + "'", "holds numbers outside " + std::to_string(v.lo) + ".." + std::to_string(v.hi));
+        if (v.storage == Storage::u8 ? !inside<std::uint8_t>(inputs[i], numbers, v.lo, v.hi)
+                                     : !inside<std::int16_t>(inputs[i], numbers, v.lo, v.hi))
+            fail("input '" + plan_.specs[plan_.inputs[i]].name + "'",
+                 "holds numbers outside " + std::to_string(v.lo) + ".." + std::to_string(v.hi));
     }
     const int parts = static_cast<int>(std::min<std::int64_t>(batch, threads));
     const Lease lease(*this, parts, (keep ? plan_.keep : plan_.shared).bytes);
@@ -172,7 +177,8 @@ void Engine::run(const std::vector<const void*>& inputs, const std::vector<void*
     if (parts > 1) {
         parallel(parts, Call::run, &call);
     } else {
-        for (std::int64_t i = 0; i < batch; ++i) run_sample(call, lease.arena(0), i, threads);
+        for (std::int64_t i = 0; i < batch; ++i)
+            run_sample(call, lease.arena(0), i, threads);
     }
 }
 

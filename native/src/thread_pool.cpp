@@ -125,7 +125,8 @@ Pool& pool() {
 
 void parallel(int parts, void (*job)(void*, int), void* context) {
     if (parts > 1 && pool().try_run(parts, job, context)) return;
-    for (int part = 0; part < parts; ++part) job(context, part);
+    for (int part = 0; part < parts; ++part)
+        job(context, part);
 }
 
 }  // namespace subbyte

@@ -23,7 +23,8 @@ public:
         for (std::size_t i = 0; i < shape.size(); ++i) {
             if (shape[i] == 1) continue;
             Offsets s{};
-            for (std::size_t k = 0; k < N; ++k) s[k] = strides[k][i];
+            for (std::size_t k = 0; k < N; ++k)
+                s[k] = strides[k][i];
             if (rank_ > 0 && merges(s, shape[i])) {
                 sizes_[rank_ - 1] *= shape[i];
                 strides_[rank_ - 1] = s;
@@ -38,7 +39,8 @@ public:
             strides_[rank_].fill(1);
             ++rank_;
         }
-        for (std::size_t i = 0; i + 1 < rank_; ++i) rows_ *= sizes_[i];
+        for (std::size_t i = 0; i + 1 < rank_; ++i)
+            rows_ *= sizes_[i];
     }
 
     std::int64_t total() const { return rows_ * sizes_[rank_ - 1]; }
@@ -53,7 +55,8 @@ public:
             const std::int64_t first = part.begin(sizes_[inner]);
             const std::int64_t count = part.end(sizes_[inner]) - first;
             Offsets at{};
-            for (std::size_t k = 0; k < N; ++k) at[k] = first * strides_[inner][k];
+            for (std::size_t k = 0; k < N; ++k)
+                at[k] = first * strides_[inner][k];
             if (count > 0) f(at, count);
             return;
         }
@@ -65,14 +68,17 @@ public:
         for (std::size_t i = inner; i-- > 0;) {
             index[i] = rest % sizes_[i];
             rest /= sizes_[i];
-            for (std::size_t k = 0; k < N; ++k) at[k] += index[i] * strides_[i][k];
+            for (std::size_t k = 0; k < N; ++k)
+                at[k] += index[i] * strides_[i][k];
         }
         for (; row < end; ++row) {
             f(static_cast<const Offsets&>(at), sizes_[inner]);
             for (std::size_t i = inner; i-- > 0;) {
-                for (std::size_t k = 0; k < N; ++k) at[k] += strides_[i][k];
+                for (std::size_t k = 0; k < N; ++k)
+                    at[k] += strides_[i][k];
                 if (++index[i] < sizes_[i]) break;
-                for (std::size_t k = 0; k < N; ++k) at[k] -= sizes_[i] * strides_[i][k];
+                for (std::size_t k = 0; k < N; ++k)
+                    at[k] -= sizes_[i] * strides_[i][k];
                 index[i] = 0;
             }
         }

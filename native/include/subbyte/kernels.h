@@ -20,7 +20,8 @@ constexpr std::ptrdiff_t READ_SLACK = 64;
 // Vectors in the next panel when `left` vectors of columns remain.
 static inline int panel_vectors(int left, int most) {
     int vectors = most;
-    while (vectors > left) vectors /= 2;
+    while (vectors > left)
+        vectors /= 2;
     return vectors;
 }
 
@@ -43,7 +44,7 @@ struct Epilogue {
 // A rectangle of pixels in row-major order; steps in bytes.
 struct Grid {
     std::int64_t width;
-    std::ptrdiff_t in_step;   // between the first bytes read for neighbouring result pixels of a row
+    std::ptrdiff_t in_step;  // between the first bytes read for neighbouring result pixels of a row
     std::ptrdiff_t in_row;
     std::ptrdiff_t out_step;
     std::ptrdiff_t out_row;
@@ -51,8 +52,8 @@ struct Grid {
 
 // Dot products of `tap_count` runs of 4 * steps bytes with every column, for result pixels first..last-1 of the grid.
 struct DotJob {
-    const std::uint8_t* in;   // first byte of pixel 0's window
-    std::uint8_t* out;        // first column of pixel 0
+    const std::uint8_t* in;  // first byte of pixel 0's window
+    std::uint8_t* out;       // first column of pixel 0
     Grid grid;
     std::int64_t first;
     std::int64_t last;

@@ -16,7 +16,7 @@ namespace subbyte {
 // that no kernel knows about padding.
 struct Layout {
     Dims shape;
-    Dims strides;            // in numbers
+    Dims strides;  // in numbers
     Storage storage = Storage::u8;
     std::int64_t origin = 0;  // bytes from the buffer's start to element 0, behind the border
     std::int64_t bytes = 0;   // of the buffer, border included, slack not
@@ -43,7 +43,9 @@ struct Part {
     int index = 0;
     int count = 1;
 
-    std::int64_t begin(std::int64_t total) const { return total / count * index + std::min<std::int64_t>(total % count, index); }
+    std::int64_t begin(std::int64_t total) const {
+        return total / count * index + std::min<std::int64_t>(total % count, index);
+    }
     std::int64_t end(std::int64_t total) const { return Part{index + 1, count}.begin(total); }
 };
 

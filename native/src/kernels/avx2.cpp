@@ -1,5 +1,6 @@
 // Kernels for AVX2. It multiplies bytes only with saturation (vpmaddubsw), so bytes are widened to 16 bits in registers
-// and multiplied by vpmaddwd, which is exact; where two neighbouring products are proved to fit int16, the byte form runs.
+// and multiplied by vpmaddwd, which is exact; where two neighbouring products are proved to fit int16, the byte form
+// runs.
 
 #include <immintrin.h>
 
@@ -44,7 +45,8 @@ static __m256i requantize_any(__m256i acc, __m256i m, __m256i n, const Epilogue&
     _mm256_store_si256(reinterpret_cast<__m256i*>(a), acc);
     _mm256_store_si256(reinterpret_cast<__m256i*>(ms), m);
     _mm256_store_si256(reinterpret_cast<__m256i*>(ns), n);
-    for (int i = 0; i < LANES; ++i) a[i] = sb_requantize(a[i], ms[i], ns[i], e.zero_point, e.lo, e.hi);
+    for (int i = 0; i < LANES; ++i)
+        a[i] = sb_requantize(a[i], ms[i], ns[i], e.zero_point, e.lo, e.hi);
     return _mm256_load_si256(reinterpret_cast<const __m256i*>(a));
 }
 
@@ -80,8 +82,12 @@ struct Wide {
     __m256i even, odd;
 
     static Wide weights(__m256i w) { return {_mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8), _mm256_srai_epi16(w, 8)}; }
-    static Wide activations(__m256i x) { return {_mm256_and_si256(x, _mm256_set1_epi16(255)), _mm256_srli_epi16(x, 8)}; }
-    static __m256i dot(const Wide& w, const Wide& x) { return _mm256_add_epi32(_mm256_madd_epi16(w.even, x.even), _mm256_madd_epi16(w.odd, x.odd)); }
+    static Wide activations(__m256i x) {
+        return {_mm256_and_si256(x, _mm256_set1_epi16(255)), _mm256_srli_epi16(x, 8)};
+    }
+    static __m256i dot(const Wide& w, const Wide& x) {
+        return _mm256_add_epi32(_mm256_madd_epi16(w.even, x.even), _mm256_madd_epi16(w.odd, x.odd));
+    }
 };
 
 // The same where sums of two neighbouring products fit int16.
@@ -90,7 +96,9 @@ struct Pairs {
 
     static Pairs weights(__m256i w) { return {w}; }
     static Pairs activations(__m256i x) { return {x}; }
-    static __m256i dot(const Pairs& w, const Pairs& x) { return _mm256_madd_epi16(_mm256_maddubs_epi16(x.bytes, w.bytes), _mm256_set1_epi16(1)); }
+    static __m256i dot(const Pairs& w, const Pairs& x) {
+        return _mm256_madd_epi16(_mm256_maddubs_epi16(x.bytes, w.bytes), _mm256_set1_epi16(1));
+    }
 };
 
 template <class Product>
@@ -99,18 +107,22 @@ struct Tile {
     static constexpr int rows(int) { return 4; }
 
     template <int ROWS, int VECTORS>
-    static void run(const DotJob& job, const std::uint8_t* const* in, std::uint8_t* const* out, const std::int8_t* panel, int column) {
+    static void run(const DotJob& job, const std::uint8_t* const* in, std::uint8_t* const* out,
+                    const std::int8_t* panel, int column) {
         __m256i acc[ROWS][VECTORS];
         for (int v = 0; v < VECTORS; ++v) {
             const __m256i bias = load(job.epilogue.bias + column + LANES * v);
-            for (int r = 0; r < ROWS; ++r) acc[r][v] = bias;
+            for (int r = 0; r < ROWS; ++r)
+                acc[r][v] = bias;
         }
         for (std::int32_t t = 0; t < job.tap_count; ++t) {
             const std::uint8_t* x[ROWS];
-            for (int r = 0; r < ROWS; ++r) x[r] = in[r] + job.taps[t];
+            for (int r = 0; r < ROWS; ++r)
+                x[r] = in[r] + job.taps[t];
             for (std::int32_t k = 0; k < job.steps; ++k) {
                 Product w[VECTORS];
-                for (int v = 0; v < VECTORS; ++v) w[v] = Product::weights(load(panel + 32 * v));
+                for (int v = 0; v < VECTORS; ++v)
+                    w[v] = Product::weights(load(panel + 32 * v));
                 for (int r = 0; r < ROWS; ++r) {
                     std::int32_t four;
                     std::memcpy(&four, x[r] + 4 * k, 4);
@@ -125,7 +137,8 @@ struct Tile {
         }
         for (int r = 0; r < ROWS; ++r) {
             for (int v = 0; v < VECTORS; ++v) {
-                if (column + LANES * v < job.columns) finish(job.epilogue, acc[r][v], out[r], column + LANES * v, job.columns);
+                if (column + LANES * v < job.columns)
+                    finish(job.epilogue, acc[r][v], out[r], column + LANES * v, job.columns);
             }
         }
     }
@@ -157,8 +170,10 @@ static void depthwise(const DepthwiseJob& job) {
             in += column;
             __m256i acc = bias;
             for (std::int32_t t = 0; t < job.tap_count; t += 4) {
-                const Wide x = {_mm256_or_si256(widened(in + job.taps[t]), _mm256_slli_epi32(widened(in + job.taps[t + 2]), 16)),
-                                _mm256_or_si256(widened(in + job.taps[t + 1]), _mm256_slli_epi32(widened(in + job.taps[t + 3]), 16))};
+                const Wide x = {
+                    _mm256_or_si256(widened(in + job.taps[t]), _mm256_slli_epi32(widened(in + job.taps[t + 2]), 16)),
+                    _mm256_or_si256(widened(in + job.taps[t + 1]),
+                                    _mm256_slli_epi32(widened(in + job.taps[t + 3]), 16))};
                 acc = _mm256_add_epi32(acc, Wide::dot(Wide::weights(load(panel + LANES * t)), x));
             }
             finish(job.epilogue, acc, out, column, job.columns);
@@ -166,7 +181,19 @@ static void depthwise(const DepthwiseJob& job) {
     }
 }
 
-const Kernels KERNELS = {"avx2", LANES, Tile<Wide>::MOST, dot, depthwise, add_row, mul_row, rescale_row, lookup_row<std::uint8_t>, lookup_row<std::int16_t>, accumulate_row, max_row<std::uint8_t>, max_row<std::int16_t>};
+const Kernels KERNELS = {"avx2",
+                         LANES,
+                         Tile<Wide>::MOST,
+                         dot,
+                         depthwise,
+                         add_row,
+                         mul_row,
+                         rescale_row,
+                         lookup_row<std::uint8_t>,
+                         lookup_row<std::int16_t>,
+                         accumulate_row,
+                         max_row<std::uint8_t>,
+                         max_row<std::int16_t>};
 
 }  // namespace avx2
 }  // namespace subbyte

@@ -57,7 +57,8 @@ static inline __m512i requantize(__m512i acc, const Epilogue& e, int column) {
     }
     const __m512i low = _mm512_set1_epi64(0xFFFFFFFF);
     const __m512i even = requantize_half(acc, m, _mm512_and_si512(n, low), e);
-    const __m512i odd = requantize_half(_mm512_srli_epi64(acc, 32), _mm512_srli_epi64(m, 32), _mm512_srli_epi64(n, 32), e);
+    const __m512i odd =
+        requantize_half(_mm512_srli_epi64(acc, 32), _mm512_srli_epi64(m, 32), _mm512_srli_epi64(n, 32), e);
     return _mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32));
 }
 
@@ -77,18 +78,22 @@ struct Tile {
     static constexpr int rows(int vectors) { return vectors == 4 ? 6 : vectors == 2 ? 8 : 12; }
 
     template <int ROWS, int VECTORS>
-    static void run(const DotJob& job, const std::uint8_t* const* in, std::uint8_t* const* out, const std::int8_t* panel, int column) {
+    static void run(const DotJob& job, const std::uint8_t* const* in, std::uint8_t* const* out,
+                    const std::int8_t* panel, int column) {
         __m512i acc[ROWS][VECTORS];
         for (int v = 0; v < VECTORS; ++v) {
             const __m512i bias = load(job.epilogue.bias + column + LANES * v);
-            for (int r = 0; r < ROWS; ++r) acc[r][v] = bias;
+            for (int r = 0; r < ROWS; ++r)
+                acc[r][v] = bias;
         }
         for (std::int32_t t = 0; t < job.tap_count; ++t) {
             const std::uint8_t* x[ROWS];
-            for (int r = 0; r < ROWS; ++r) x[r] = in[r] + job.taps[t];
+            for (int r = 0; r < ROWS; ++r)
+                x[r] = in[r] + job.taps[t];
             for (std::int32_t k = 0; k < job.steps; ++k) {
                 __m512i w[VECTORS];
-                for (int v = 0; v < VECTORS; ++v) w[v] = load(panel + 64 * v);
+                for (int v = 0; v < VECTORS; ++v)
+                    w[v] = load(panel + 64 * v);
                 for (int r = 0; r < ROWS; ++r) {
                     std::int32_t four;
                     std::memcpy(&four, x[r] + 4 * k, 4);
@@ -103,7 +108,8 @@ struct Tile {
         }
         for (int r = 0; r < ROWS; ++r) {
             for (int v = 0; v < VECTORS; ++v) {
-                if (column + LANES * v < job.columns) finish(job.epilogue, acc[r][v], out[r], column + LANES * v, job.columns);
+                if (column + LANES * v < job.columns)
+                    finish(job.epilogue, acc[r][v], out[r], column + LANES * v, job.columns);
             }
         }
     }
@@ -131,16 +137,31 @@ static void depthwise(const DepthwiseJob& job) {
             in += column;
             __m512i acc = bias;
             for (std::int32_t t = 0; t < job.tap_count; t += 4) {
-                const __m512i x01 = _mm512_or_si512(widened(in + job.taps[t]), _mm512_slli_epi32(widened(in + job.taps[t + 1]), 8));
-                const __m512i x23 = _mm512_or_si512(widened(in + job.taps[t + 2]), _mm512_slli_epi32(widened(in + job.taps[t + 3]), 8));
-                acc = _mm512_dpbusd_epi32(acc, _mm512_or_si512(x01, _mm512_slli_epi32(x23, 16)), load(panel + LANES * t));
+                const __m512i x01 =
+                    _mm512_or_si512(widened(in + job.taps[t]), _mm512_slli_epi32(widened(in + job.taps[t + 1]), 8));
+                const __m512i x23 =
+                    _mm512_or_si512(widened(in + job.taps[t + 2]), _mm512_slli_epi32(widened(in + job.taps[t + 3]), 8));
+                acc =
+                    _mm512_dpbusd_epi32(acc, _mm512_or_si512(x01, _mm512_slli_epi32(x23, 16)), load(panel + LANES * t));
             }
             finish(job.epilogue, acc, out, column, job.columns);
         }
     }
 }
 
-const Kernels KERNELS = {"avx512_vnni", LANES, Tile::MOST, dot, depthwise, add_row, mul_row, rescale_row, lookup_row<std::uint8_t>, lookup_row<std::int16_t>, accumulate_row, max_row<std::uint8_t>, max_row<std::int16_t>};
+const Kernels KERNELS = {"avx512_vnni",
+                         LANES,
+                         Tile::MOST,
+                         dot,
+                         depthwise,
+                         add_row,
+                         mul_row,
+                         rescale_row,
+                         lookup_row<std::uint8_t>,
+                         lookup_row<std::int16_t>,
+                         accumulate_row,
+                         max_row<std::uint8_t>,
+                         max_row<std::int16_t>};
 
 }  // namespace avx512_vnni
 }  // namespace subbyte

@@ -39,10 +39,12 @@ struct Tile {
     static constexpr int rows(int) { return 4; }
 
     template <int ROWS, int VECTORS>
-    static void run(const DotJob& job, const std::uint8_t* const* in, std::uint8_t* const* out, const std::int8_t* panel, int column) {
+    static void run(const DotJob& job, const std::uint8_t* const* in, std::uint8_t* const* out,
+                    const std::int8_t* panel, int column) {
         std::int32_t acc[ROWS][VECTORS * LANES];
         for (int r = 0; r < ROWS; ++r) {
-            for (int i = 0; i < VECTORS * LANES; ++i) acc[r][i] = job.epilogue.bias[column + i];
+            for (int i = 0; i < VECTORS * LANES; ++i)
+                acc[r][i] = job.epilogue.bias[column + i];
         }
         for (std::int32_t t = 0; t < job.tap_count; ++t) {
             const std::int32_t tap = job.taps[t];
@@ -59,7 +61,8 @@ struct Tile {
             }
         }
         for (int r = 0; r < ROWS; ++r) {
-            for (int v = 0; v < VECTORS; ++v) finish(job.epilogue, acc[r] + v * LANES, out[r], column + v * LANES, job.columns);
+            for (int v = 0; v < VECTORS; ++v)
+                finish(job.epilogue, acc[r] + v * LANES, out[r], column + v * LANES, job.columns);
         }
     }
 };
@@ -78,18 +81,32 @@ static void depthwise(const DepthwiseJob& job) {
             std::uint8_t* out;
             cursor.take(in, out);
             std::int32_t acc[LANES] = {};
-            for (int i = 0; i < count; ++i) acc[i] = job.epilogue.bias[column + i];
+            for (int i = 0; i < count; ++i)
+                acc[i] = job.epilogue.bias[column + i];
             for (std::int32_t t = 0; t < job.tap_count; ++t) {
                 const std::uint8_t* x = in + job.taps[t] + column;
                 const std::int8_t* w = panel + t / 4 * 4 * LANES + t % 4;
-                for (int i = 0; i < count; ++i) acc[i] = wrapping_add(acc[i], x[i] * w[4 * i]);
+                for (int i = 0; i < count; ++i)
+                    acc[i] = wrapping_add(acc[i], x[i] * w[4 * i]);
             }
             finish(job.epilogue, acc, out, column, job.columns);
         }
     }
 }
 
-const Kernels KERNELS = {"portable", LANES, Tile::MOST, dot, depthwise, add_row, mul_row, rescale_row, lookup_row<std::uint8_t>, lookup_row<std::int16_t>, accumulate_row, max_row<std::uint8_t>, max_row<std::int16_t>};
+const Kernels KERNELS = {"portable",
+                         LANES,
+                         Tile::MOST,
+                         dot,
+                         depthwise,
+                         add_row,
+                         mul_row,
+                         rescale_row,
+                         lookup_row<std::uint8_t>,
+                         lookup_row<std::int16_t>,
+                         accumulate_row,
+                         max_row<std::uint8_t>,
+                         max_row<std::int16_t>};
 
 }  // namespace portable
 }  // namespace subbyte

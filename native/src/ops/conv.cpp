@@ -22,9 +22,14 @@ struct Window {
 class Conv final : public Op {
 public:
     Conv(const Build& build, Attributes& attributes, const Window& window, std::int64_t groups, const Weights& weights)
-        : Op(build.spec), window_(window), groups_(groups), kernels_(build.kernels),
-          columns_(attributes, weights, attributes.in(0), attributes.out(), depthwise(groups, weights, attributes) ? 1 : groups, build.kernels.lanes),
-          depthwise_(depthwise(groups, weights, attributes)), rows_in_one_run_(window.dilation_w == 1 && groups == 1) {
+        : Op(build.spec),
+          window_(window),
+          groups_(groups),
+          kernels_(build.kernels),
+          columns_(attributes, weights, attributes.in(0), attributes.out(),
+                   depthwise(groups, weights, attributes) ? 1 : groups, build.kernels.lanes),
+          depthwise_(depthwise(groups, weights, attributes)),
+          rows_in_one_run_(window.dilation_w == 1 && groups == 1) {
         const std::int64_t group_channels = weights.shape[3];
         if (depthwise_) {
             panels_.push_back(pack_depthwise(weights, build.kernels));
@@ -33,7 +38,8 @@ public:
             const std::int64_t taps = weights.depth() / run_;
             const std::int64_t columns = weights.columns() / groups;
             for (std::int64_t g = 0; g < groups; ++g)
-                panels_.push_back(pack_panels(weights.numbers.data() + g * columns * weights.depth(), columns, taps, run_, build.kernels));
+                panels_.push_back(pack_panels(weights.numbers.data() + g * columns * weights.depth(), columns, taps,
+                                              run_, build.kernels));
             pairs_fit_ = pairs_fit(weights, run_, std::max(attributes.in(0).hi, attributes.in(0).zero_point));
         }
         work = attributes.out().count() * weights.depth();
@@ -53,16 +59,19 @@ public:
         const std::int64_t channels = x.shape[2];
         const std::int64_t size = storage_bytes(y.storage);
         first_ = -window_.top * x.strides[0] - window_.left * channels;
-        grid_ = Grid{y.shape[1], window_.stride_w * channels, window_.stride_h * x.strides[0], y.shape[2] * size, y.strides[0] * size};
+        grid_ = Grid{y.shape[1], window_.stride_w * channels, window_.stride_h * x.strides[0], y.shape[2] * size,
+                     y.strides[0] * size};
         pixels_ = y.shape[0] * y.shape[1];
         in_group_ = channels / groups_;
         out_group_ = y.shape[2] / groups_;
         size_ = size;
         for (std::int64_t ky = 0; ky < window_.kernel_h; ++ky) {
             for (std::int64_t kx = 0; kx < (rows_in_one_run_ && !depthwise_ ? 1 : window_.kernel_w); ++kx)
-                taps_.push_back(static_cast<std::int32_t>(ky * window_.dilation_h * x.strides[0] + kx * window_.dilation_w * channels));
+                taps_.push_back(static_cast<std::int32_t>(ky * window_.dilation_h * x.strides[0] +
+                                                          kx * window_.dilation_w * channels));
         }
-        while (depthwise_ && taps_.size() % 4 != 0) taps_.push_back(taps_[0]);
+        while (depthwise_ && taps_.size() % 4 != 0)
+            taps_.push_back(taps_[0]);
     }
 
     void run(const Frame& frame, Part part) const override {
@@ -129,8 +138,12 @@ private:
 class Linear final : public Op {
 public:
     Linear(const Build& build, Attributes& attributes, const Weights& weights)
-        : Op(build.spec), kernels_(build.kernels), columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels.lanes),
-          panels_(pack_panels(weights.numbers.data(), weights.columns(), 1, weights.depth(), build.kernels)), depth_(weights.depth()), count_(weights.columns()),
+        : Op(build.spec),
+          kernels_(build.kernels),
+          columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels.lanes),
+          panels_(pack_panels(weights.numbers.data(), weights.columns(), 1, weights.depth(), build.kernels)),
+          depth_(weights.depth()),
+          count_(weights.columns()),
           pairs_fit_(pairs_fit(weights, weights.depth(), std::max(attributes.in(0).hi, attributes.in(0).zero_point))) {
         work = attributes.out().count() * depth_;
     }
@@ -176,7 +189,8 @@ private:
 
 void check_input(const Attributes& attributes) {
     const Layout& x = attributes.in(0);
-    if (x.storage != Storage::u8 || x.zero_point < 0 || x.zero_point > 255) attributes.fail("the input must be uint8 with a zero point of 0..255");
+    if (x.storage != Storage::u8 || x.zero_point < 0 || x.zero_point > 255)
+        attributes.fail("the input must be uint8 with a zero point of 0..255");
 }
 
 }  // namespace
@@ -193,8 +207,10 @@ OpPtr make_conv(const Build& build) {
     const std::int64_t groups = a.one("groups", 1, x.shape[2]);
     const Weights weights = read_weights(a, 4);
     if (x.shape[2] % groups != 0 || weights.columns() % groups != 0 || weights.shape[3] != x.shape[2] / groups)
-        a.fail("weight " + text(weights.shape) + " does not fit " + std::to_string(groups) + " groups of " + text(x.shape));
-    const Window w{weights.shape[1], weights.shape[2], stride[0], stride[1], dilation[0], dilation[1], padding[0], padding[1], padding[2], padding[3]};
+        a.fail("weight " + text(weights.shape) + " does not fit " + std::to_string(groups) + " groups of " +
+               text(x.shape));
+    const Window w{weights.shape[1], weights.shape[2], stride[0],  stride[1],  dilation[0],
+                   dilation[1],      padding[0],       padding[1], padding[2], padding[3]};
     const std::int64_t free_h = x.shape[0] + w.top + w.bottom - w.extent_h();
     const std::int64_t free_w = x.shape[1] + w.left + w.right - w.extent_w();
     if (free_h < 0 || free_w < 0) a.fail("the window does not fit the padded input");
@@ -210,7 +226,8 @@ OpPtr make_linear(const Build& build) {
     check_input(a);
     const Weights weights = read_weights(a, 2);
     Dims shape = a.in(0).shape;
-    if (shape.empty() || shape.back() != weights.shape[1]) a.fail("weight " + text(weights.shape) + " does not fit " + text(shape));
+    if (shape.empty() || shape.back() != weights.shape[1])
+        a.fail("weight " + text(weights.shape) + " does not fit " + text(shape));
     shape.back() = weights.columns();
     a.result(shape);
     auto op = std::make_unique<Linear>(build, a, weights);

@@ -11,7 +11,8 @@ namespace {
 
 // Strides of an operand seen in the result's shape; aligned from the right, 0 where it repeats.
 Dims broadcast(const Attributes& a, const Dims& shape, const Dims& strides, const Dims& result) {
-    if (shape.size() > result.size()) a.fail("an operand of shape " + text(shape) + " does not broadcast to " + text(result));
+    if (shape.size() > result.size())
+        a.fail("an operand of shape " + text(shape) + " does not broadcast to " + text(result));
     const std::size_t skip = result.size() - shape.size();
     Dims spread(result.size(), 0);
     for (std::size_t i = 0; i < shape.size(); ++i) {
@@ -53,7 +54,8 @@ public:
         }
         Dims widest(y.shape.size(), 1);
         for (std::size_t d = 0; d < widest.size(); ++d) {
-            for (std::size_t i = 0; i < inputs.size(); ++i) widest[d] = std::max(widest[d], a.in(i).shape[d]);
+            for (std::size_t i = 0; i < inputs.size(); ++i)
+                widest[d] = std::max(widest[d], a.in(i).shape[d]);
             if (!constant_.empty() && constant_strides_[d] != 0) widest[d] = y.shape[d];
         }
         a.result(widest);
@@ -72,7 +74,8 @@ public:
         const Layout& y = values[output];
         const auto strides = [&](std::size_t i) {
             Dims s = values[inputs[i]].strides;
-            for (std::size_t d = 0; d < s.size(); ++d) s[d] = values[inputs[i]].shape[d] == y.shape[d] ? s[d] : 0;
+            for (std::size_t d = 0; d < s.size(); ++d)
+                s[d] = values[inputs[i]].shape[d] == y.shape[d] ? s[d] : 0;
             return s;
         };
         Dims second(y.shape.size(), 0);
@@ -102,7 +105,8 @@ public:
 
     std::int64_t largest_constant() const {
         std::int64_t most = 0;
-        for (const std::int32_t v : constant_) most = std::max(most, std::abs(std::int64_t{v}));
+        for (const std::int32_t v : constant_)
+            most = std::max(most, std::abs(std::int64_t{v}));
         return most;
     }
 
@@ -117,7 +121,8 @@ private:
 
 class Lookup final : public Op {
 public:
-    Lookup(const Build& build, Attributes& a) : Op(build.spec), kernels_(build.kernels), wide_(a.out().storage == Storage::i16) {
+    Lookup(const Build& build, Attributes& a)
+        : Op(build.spec), kernels_(build.kernels), wide_(a.out().storage == Storage::i16) {
         const Layout& x = a.in(0);
         if (x.storage != Storage::u8) a.fail("the input must be uint8");
         a.result(x.shape);
@@ -130,7 +135,8 @@ public:
         }
         for (std::int32_t q = x.lo; q <= x.hi; ++q) {
             const std::int32_t y = wide_ ? table16_[q] : table8_[q];
-            if (y < a.out().lo || y > a.out().hi) a.fail("table entry " + std::to_string(q) + " leaves the result's range");
+            if (y < a.out().lo || y > a.out().hi)
+                a.fail("table entry " + std::to_string(q) + " leaves the result's range");
         }
         work = a.out().count();
     }
@@ -187,7 +193,10 @@ OpPtr make_add(const Build& build) {
     job.m1 = m[1];
     auto op = std::make_unique<Elementwise>(build, a, build.kernels.add, job);
     const std::int64_t second = op->inputs.size() == 2 ? largest(a.in(1)) : op->largest_constant();
-    prove(a, static_cast<double>(largest(a.in(0))) * std::abs(static_cast<double>(m[0])) + static_cast<double>(second) * std::abs(static_cast<double>(m[1])), job.n);
+    prove(a,
+          static_cast<double>(largest(a.in(0))) * std::abs(static_cast<double>(m[0])) +
+              static_cast<double>(second) * std::abs(static_cast<double>(m[1])),
+          job.n);
     a.done();
     return op;
 }
@@ -199,7 +208,9 @@ OpPtr make_mul(const Build& build) {
     job.m0 = static_cast<std::int32_t>(a.one("m", INT32_LO, INT32_HI));
     auto op = std::make_unique<Elementwise>(build, a, build.kernels.mul, job);
     const std::int64_t second = op->inputs.size() == 2 ? largest(a.in(1)) : op->largest_constant();
-    prove(a, static_cast<double>(largest(a.in(0))) * static_cast<double>(second) * std::abs(static_cast<double>(job.m0)), job.n);
+    prove(a,
+          static_cast<double>(largest(a.in(0))) * static_cast<double>(second) * std::abs(static_cast<double>(job.m0)),
+          job.n);
     a.done();
     return op;
 }

@@ -11,7 +11,8 @@ namespace {
 // A copy between two boxes of one shape, in numbers relative to element 0 of each value.
 class BoxCopy {
 public:
-    BoxCopy(const Dims& shape, const Dims& in, std::int64_t in_first, const Dims& out, std::int64_t out_first, Storage storage)
+    BoxCopy(const Dims& shape, const Dims& in, std::int64_t in_first, const Dims& out, std::int64_t out_first,
+            Storage storage)
         : walk_(shape, {in, out}, false), in_first_(in_first), out_first_(out_first), wide_(storage == Storage::i16) {}
 
     void run(const std::uint8_t* in, std::uint8_t* out, Part part) const {
@@ -33,7 +34,8 @@ private:
             if (from == 1 && to == 1) {
                 std::memcpy(y, x, static_cast<std::size_t>(count) * sizeof(T));
             } else {
-                for (std::int64_t i = 0; i < count; ++i) y[i * to] = x[i * from];
+                for (std::int64_t i = 0; i < count; ++i)
+                    y[i * to] = x[i * from];
             }
         });
     }
@@ -53,7 +55,8 @@ public:
     }
 
     void run(const Frame& frame, Part part) const override {
-        for (std::size_t i = 0; i < copies_.size(); ++i) copies_[i].run(frame.at(inputs[i]), frame.at(output), part);
+        for (std::size_t i = 0; i < copies_.size(); ++i)
+            copies_[i].run(frame.at(inputs[i]), frame.at(output), part);
     }
 
 protected:
@@ -98,7 +101,8 @@ public:
         if (perm[0] != 0) a.fail("the batch stays first");
         Dims shape;
         for (std::size_t i = 1; i < perm.size(); ++i) {
-            if (perm[i] == 0 || seen[static_cast<std::size_t>(perm[i] - 1)]) a.fail("perm " + text(perm) + " is no permutation");
+            if (perm[i] == 0 || seen[static_cast<std::size_t>(perm[i] - 1)])
+                a.fail("perm " + text(perm) + " is no permutation");
             seen[static_cast<std::size_t>(perm[i] - 1)] = true;
             axes_.push_back(static_cast<std::size_t>(perm[i] - 1));
             shape.push_back(in[axes_.back()]);
@@ -109,7 +113,8 @@ public:
     void prepare(const std::vector<Layout>& values) override {
         const Layout& y = values[output];
         Dims in;
-        for (const std::size_t axis : axes_) in.push_back(values[inputs[0]].strides[axis]);
+        for (const std::size_t axis : axes_)
+            in.push_back(values[inputs[0]].strides[axis]);
         copies_.emplace_back(y.shape, in, 0, y.strides, 0, y.storage);
     }
 
@@ -190,7 +195,8 @@ public:
         std::uint8_t* y = frame.at(output);
         std::int64_t at = 0;
         in_.each(Part{}, [&](const Walk<1>::Offsets& offsets, std::int64_t count) {
-            for (std::int64_t i = 0; i < count; ++i, ++at) y[place(at)] = x[offsets[0] + i * in_.step(0)];
+            for (std::int64_t i = 0; i < count; ++i, ++at)
+                y[place(at)] = x[offsets[0] + i * in_.step(0)];
         });
     }
 
@@ -213,7 +219,8 @@ public:
         const Dims after = a.list("after", in.size() + 1, 0, INT32_HI);
         if (before_[0] != 0 || after[0] != 0) a.fail("the batch is not padded");
         Dims shape;
-        for (std::size_t d = 0; d < in.size(); ++d) shape.push_back(in[d] + before_[d + 1] + after[d + 1]);
+        for (std::size_t d = 0; d < in.size(); ++d)
+            shape.push_back(in[d] + before_[d + 1] + after[d + 1]);
         a.result(shape);
         fill_ = static_cast<std::int16_t>(a.one("fill", a.out().lo, a.out().hi));
     }
@@ -222,7 +229,8 @@ public:
         const Layout& x = values[inputs[0]];
         const Layout& y = values[output];
         std::int64_t first = 0;
-        for (std::size_t d = 0; d < x.shape.size(); ++d) first += before_[d + 1] * y.strides[d];
+        for (std::size_t d = 0; d < x.shape.size(); ++d)
+            first += before_[d + 1] * y.strides[d];
         copies_.emplace_back(x.shape, x.strides, 0, y.strides, first, y.storage);
         // The fill is one number repeated: a copy whose source never moves.
         background_.emplace_back(y.shape, Dims(y.shape.size(), 0), 0, y.strides, 0, y.storage);
@@ -266,7 +274,8 @@ public:
             const std::uint8_t* row = frame.at(inputs[0]) + y * in_.shape[0] / out_.shape[0] * in_.strides[0] * size;
             std::uint8_t* result = frame.at(output) + y * out_.strides[0] * size;
             for (std::int64_t x = 0; x < out_.shape[1]; ++x) {
-                std::memcpy(result + x * out_.strides[1] * size, row + x * in_.shape[1] / out_.shape[1] * in_.strides[1] * size, bytes);
+                std::memcpy(result + x * out_.strides[1] * size,
+                            row + x * in_.shape[1] / out_.shape[1] * in_.strides[1] * size, bytes);
             }
         }
     }

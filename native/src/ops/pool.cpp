@@ -36,7 +36,8 @@ Windows read_windows(Attributes& a, bool dilated) {
 
 class Pool : public Op {
 public:
-    Pool(const Build& build, Attributes& a, const Windows& windows) : Op(build.spec), kernels_(build.kernels), windows_(windows), channels_(a.in(0).shape[2]) {
+    Pool(const Build& build, Attributes& a, const Windows& windows)
+        : Op(build.spec), kernels_(build.kernels), windows_(windows), channels_(a.in(0).shape[2]) {
         work = a.out().count() * windows.y.kernel * windows.x.kernel;
     }
 
@@ -55,7 +56,8 @@ public:
         const std::int64_t height = windows_.y.out();
         const std::int64_t width = windows_.x.out();
         for (std::int64_t oy = part.begin(height); oy < part.end(height); ++oy) {
-            for (std::int64_t ox = 0; ox < width; ++ox) window(frame.at(inputs[0]), frame.at(output) + oy * out_row_ + ox * out_step_, oy, ox);
+            for (std::int64_t ox = 0; ox < width; ++ox)
+                window(frame.at(inputs[0]), frame.at(output) + oy * out_row_ + ox * out_step_, oy, ox);
         }
     }
 
@@ -69,7 +71,8 @@ protected:
         const Axis& ax = windows_.x;
         for (std::int64_t ky = ay.first(oy); ky < ay.last(oy); ++ky) {
             const std::uint8_t* row = in + (ay.start(oy) + ky * ay.dilation) * in_row_;
-            for (std::int64_t kx = ax.first(ox); kx < ax.last(ox); ++kx) f(row + (ax.start(ox) + kx * ax.dilation) * in_step_);
+            for (std::int64_t kx = ax.first(ox); kx < ax.last(ox); ++kx)
+                f(row + (ax.start(ox) + kx * ax.dilation) * in_step_);
         }
     }
 
@@ -92,7 +95,8 @@ protected:
             } else if (in_size_ == 1) {
                 kernels_.max8(cell, out, channels_);
             } else {
-                kernels_.max16(reinterpret_cast<const std::int16_t*>(cell), reinterpret_cast<std::int16_t*>(out), channels_);
+                kernels_.max16(reinterpret_cast<const std::int16_t*>(cell), reinterpret_cast<std::int16_t*>(out),
+                               channels_);
             }
             first = false;
         });
@@ -101,11 +105,13 @@ protected:
 
 class AvgPool final : public Pool {
 public:
-    AvgPool(const Build& build, Attributes& a, const Windows& windows) : Pool(build, a, windows), count_padding_(a.flag("count_include_pad")) {
+    AvgPool(const Build& build, Attributes& a, const Windows& windows)
+        : Pool(build, a, windows), count_padding_(a.flag("count_include_pad")) {
         const Layout& x = a.in(0);
         const Layout& y = a.out();
         a.clamp(lo_, hi_);
-        const auto count = static_cast<std::int64_t>(build.spec.arrays.count("divisors") ? a.array("divisors", Storage::i32).shape[0] : 0);
+        const auto count = static_cast<std::int64_t>(
+            build.spec.arrays.count("divisors") ? a.array("divisors", Storage::i32).shape[0] : 0);
         divisors_ = a.int32s("divisors", count, 1, INT32_HI);
         m_ = a.int32s("m", count, INT32_LO, INT32_HI);
         n_ = a.int32s("n", count, 1, 62);
@@ -116,7 +122,8 @@ public:
         for (std::int64_t oy = 0; oy < windows.y.out(); ++oy) {
             for (std::int64_t ox = 0; ox < windows.x.out(); ++ox) {
                 most = std::max(most, windows.y.inside(oy) * windows.x.inside(ox));
-                if (index(oy, ox) == divisors_.size()) a.fail("no multiplier for the divisor " + std::to_string(divisor(oy, ox)));
+                if (index(oy, ox) == divisors_.size())
+                    a.fail("no multiplier for the divisor " + std::to_string(divisor(oy, ox)));
             }
         }
         if (most * largest(x) > INT32_HI) a.fail("the sum of a window may exceed 2^31 - 1");
@@ -147,11 +154,13 @@ protected:
 
 private:
     std::int64_t divisor(std::int64_t oy, std::int64_t ox) const {
-        return count_padding_ ? windows_.y.padded(oy) * windows_.x.padded(ox) : windows_.y.inside(oy) * windows_.x.inside(ox);
+        return count_padding_ ? windows_.y.padded(oy) * windows_.x.padded(ox)
+                              : windows_.y.inside(oy) * windows_.x.inside(ox);
     }
 
     std::size_t index(std::int64_t oy, std::int64_t ox) const {
-        return static_cast<std::size_t>(std::find(divisors_.begin(), divisors_.end(), divisor(oy, ox)) - divisors_.begin());
+        return static_cast<std::size_t>(std::find(divisors_.begin(), divisors_.end(), divisor(oy, ox)) -
+                                        divisors_.begin());
     }
 
     bool count_padding_;

@@ -39,7 +39,8 @@ public:
         const Layout& x = a.in(0);
         reduce_.assign(x.shape.size(), false);
         for (const std::int64_t axis : a.any_list("axes")) {
-            if (axis < 1 || axis > static_cast<std::int64_t>(x.shape.size())) a.fail("axis " + std::to_string(axis) + " does not exist");
+            if (axis < 1 || axis > static_cast<std::int64_t>(x.shape.size()))
+                a.fail("axis " + std::to_string(axis) + " does not exist");
             if (reduce_[static_cast<std::size_t>(axis - 1)]) a.fail("axis " + std::to_string(axis) + " is named twice");
             reduce_[static_cast<std::size_t>(axis - 1)] = true;
         }
@@ -116,7 +117,8 @@ public:
         std::vector<bool> reduce(x.shape.size(), false);
         reduce[axis_] = true;
         a.result(split(x, y, reduce, keepdims_).result);
-        if (y.storage != Storage::i16 || y.zero_point != 0 || y.lo > 0 || x.shape[axis_] - 1 > y.hi) a.fail("the result must be int16 with zero point 0 and hold every index");
+        if (y.storage != Storage::i16 || y.zero_point != 0 || y.lo > 0 || x.shape[axis_] - 1 > y.hi)
+            a.fail("the result must be int16 with zero point 0 and hold every index");
         work = x.count();
     }
 
@@ -135,7 +137,9 @@ public:
         const std::uint8_t* x = frame.at(inputs[0]);
         auto* y = reinterpret_cast<std::int16_t*>(frame.at(output));
         kept_.each(part, [&](const Walk<2>::Offsets& at, std::int64_t count) {
-            for (std::int64_t i = 0; i < count; ++i) y[at[1] + i] = wide_ ? first_largest(reinterpret_cast<const std::int16_t*>(x) + at[0] + i) : first_largest(x + at[0] + i);
+            for (std::int64_t i = 0; i < count; ++i)
+                y[at[1] + i] = wide_ ? first_largest(reinterpret_cast<const std::int16_t*>(x) + at[0] + i)
+                                     : first_largest(x + at[0] + i);
         });
     }
 

@@ -18,8 +18,10 @@ struct Tables {
     std::int64_t log2[257];
 
     Tables() {
-        for (int f = 0; f < 256; ++f) pow2[f] = std::llrint(std::ldexp(std::exp2(-f / 256.0), 30));
-        for (int i = 0; i < 257; ++i) log2[i] = std::llrint(65536 * std::log2(1 + i / 256.0));
+        for (int f = 0; f < 256; ++f)
+            pow2[f] = std::llrint(std::ldexp(std::exp2(-f / 256.0), 30));
+        for (int i = 0; i < 257; ++i)
+            log2[i] = std::llrint(65536 * std::log2(1 + i / 256.0));
     }
 };
 
@@ -67,12 +69,14 @@ public:
 
 protected:
     // The result of a number `below` the largest; total is the sum of powers.
-    virtual std::int16_t result(std::int64_t below, std::int64_t power, std::int64_t total, std::int64_t log_total) const = 0;
+    virtual std::int16_t result(std::int64_t below, std::int64_t power, std::int64_t total,
+                                std::int64_t log_total) const = 0;
 
     // log2(total / 2^30) in units of 2^-16, total >= 2^30.
     std::int64_t log_of(std::int64_t total) const {
         int octaves = 0;
-        while ((total >> (octaves + 31)) > 0) ++octaves;
+        while ((total >> (octaves + 31)) > 0)
+            ++octaves;
         const std::int64_t f = (total >> octaves) - (std::int64_t{1} << 30);
         const std::int64_t i = f >> 22;
         const std::int64_t r = (f >> 6) & 65535;
@@ -88,9 +92,11 @@ private:
     template <class T>
     void line(const T* x, std::int16_t* y) const {
         std::int64_t most = x[0];
-        for (std::int64_t i = 1; i < count_; ++i) most = std::max<std::int64_t>(most, x[i * in_step_]);
+        for (std::int64_t i = 1; i < count_; ++i)
+            most = std::max<std::int64_t>(most, x[i * in_step_]);
         std::int64_t total = 0;
-        for (std::int64_t i = 0; i < count_; ++i) total += power(most - x[i * in_step_]);
+        for (std::int64_t i = 0; i < count_; ++i)
+            total += power(most - x[i * in_step_]);
         const std::int64_t log_total = log_of(total);
         for (std::int64_t i = 0; i < count_; ++i) {
             const std::int64_t below = most - x[i * in_step_];
@@ -110,7 +116,8 @@ private:
 class Softmax final : public Normalise {
 public:
     Softmax(const Build& build, Attributes& a) : Normalise(build, a) {
-        if (a.out().zero_point != 0 || a.out().lo > 0 || a.out().hi < 32767) a.fail("the result must have zero point 0 and hold 0..32767");
+        if (a.out().zero_point != 0 || a.out().lo > 0 || a.out().hi < 32767)
+            a.fail("the result must have zero point 0 and hold 0..32767");
     }
 
 protected:
@@ -130,7 +137,8 @@ public:
 
 protected:
     std::int16_t result(std::int64_t below, std::int64_t, std::int64_t, std::int64_t log_total) const override {
-        return static_cast<std::int16_t>(sb_clamp(zero_point_ + sb_round_shift(-(below * m_in_ + log_total * m_log_), shift_), lo_, hi_));
+        return static_cast<std::int16_t>(
+            sb_clamp(zero_point_ + sb_round_shift(-(below * m_in_ + log_total * m_log_), shift_), lo_, hi_));
     }
 
 private:

@@ -25,7 +25,8 @@ Weights read_weights(Attributes& attributes, std::size_t rank) {
     const ArraySpec& codes = attributes.array("codes", Storage::u8);
     const ArraySpec& table = attributes.array("table", Storage::i16);
     if (codes.shape.size() != rank) attributes.fail("the weight has shape " + text(codes.shape));
-    if (table.shape.size() != 1 || table.shape[0] > 256) attributes.fail("the weight's table has shape " + text(table.shape));
+    if (table.shape.size() != 1 || table.shape[0] > 256)
+        attributes.fail("the weight's table has shape " + text(table.shape));
     Weights w;
     w.shape = codes.shape;
     const auto columns = static_cast<std::size_t>(w.shape[0]);
@@ -36,7 +37,9 @@ Weights read_weights(Attributes& attributes, std::size_t rank) {
     w.numbers.resize(static_cast<std::size_t>(product(w.shape, "weight")));
     const std::size_t depth = w.numbers.size() / columns;
     for (std::size_t i = 0; i < w.numbers.size(); ++i) {
-        if (code[i] >= values.size()) attributes.fail("a weight's code is " + std::to_string(code[i]) + " of " + std::to_string(values.size()) + " levels");
+        if (code[i] >= values.size())
+            attributes.fail("a weight's code is " + std::to_string(code[i]) + " of " + std::to_string(values.size()) +
+                            " levels");
         const std::int64_t number = std::int64_t{values[code[i]]} - zeros[i / depth];
         if (number < -128 || number > 127) attributes.fail("a weight is " + std::to_string(number) + ", outside int8");
         w.numbers[i] = static_cast<std::int8_t>(number);
@@ -44,8 +47,12 @@ Weights read_weights(Attributes& attributes, std::size_t rank) {
     return w;
 }
 
-Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& in, const Layout& out, std::int64_t groups, int lanes)
-    : per_group_(weights.columns() / groups), groups_(groups), padded_(round_up(per_group_, lanes)), leaky_(attributes.has_array("m_neg") || attributes.has_array("n_neg")) {
+Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& in, const Layout& out,
+                 std::int64_t groups, int lanes)
+    : per_group_(weights.columns() / groups),
+      groups_(groups),
+      padded_(round_up(per_group_, lanes)),
+      leaky_(attributes.has_array("m_neg") || attributes.has_array("n_neg")) {
     attributes.clamp(shared_.lo, shared_.hi);
     std::vector<std::int32_t> bias = attributes.int32s("bias", weights.columns(), INT32_LO, INT32_HI);
     const std::int64_t depth = weights.depth();
@@ -70,7 +77,8 @@ Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& i
     shared_.zero_point = out.zero_point;
 }
 
-void Columns::fill(std::vector<std::int32_t>& padded, const std::vector<std::int32_t>& values, std::int32_t rest) const {
+void Columns::fill(std::vector<std::int32_t>& padded, const std::vector<std::int32_t>& values,
+                   std::int32_t rest) const {
     padded.assign(static_cast<std::size_t>(padded_ * groups_), rest);
     for (std::size_t c = 0; c < values.size(); ++c) {
         const auto group = static_cast<std::int64_t>(c) / per_group_;
@@ -78,7 +86,8 @@ void Columns::fill(std::vector<std::int32_t>& padded, const std::vector<std::int
     }
 }
 
-void Columns::rescales(Attributes& attributes, const std::string& m, const std::string& n, std::vector<std::int32_t>& ms, std::vector<std::int32_t>& ns) {
+void Columns::rescales(Attributes& attributes, const std::string& m, const std::string& n,
+                       std::vector<std::int32_t>& ms, std::vector<std::int32_t>& ns) {
     std::vector<std::int32_t> multipliers = attributes.int32s(m, per_group_ * groups_, INT32_LO, INT32_HI);
     std::vector<std::int32_t> shifts = attributes.int32s(n, per_group_ * groups_, 1, 62);
     for (std::size_t c = 0; c < shifts.size(); ++c) {
@@ -100,7 +109,8 @@ Epilogue Columns::group(std::int64_t index) const {
     return e;
 }
 
-std::vector<std::int8_t> pack_panels(const std::int8_t* numbers, std::int64_t count, std::int64_t taps, std::int64_t run, const Kernels& kernels) {
+std::vector<std::int8_t> pack_panels(const std::int8_t* numbers, std::int64_t count, std::int64_t taps,
+                                     std::int64_t run, const Kernels& kernels) {
     const std::int64_t lanes = kernels.lanes;
     const std::int64_t steps = round_up(run, 4) / 4;
     const std::int64_t vectors = round_up(count, lanes) / lanes;
@@ -111,7 +121,8 @@ std::vector<std::int8_t> pack_panels(const std::int8_t* numbers, std::int64_t co
         for (std::int64_t t = 0; t < taps; ++t) {
             for (std::int64_t k = 0; k < steps * 4; k += 4) {
                 for (std::int64_t column = v * lanes; column < (v + width) * lanes; ++column) {
-                    for (std::int64_t i = k; i < k + 4; ++i) *out++ = column < count && i < run ? numbers[(column * taps + t) * run + i] : std::int8_t{0};
+                    for (std::int64_t i = k; i < k + 4; ++i)
+                        *out++ = column < count && i < run ? numbers[(column * taps + t) * run + i] : std::int8_t{0};
                 }
             }
         }
@@ -130,7 +141,9 @@ std::vector<std::int8_t> pack_depthwise(const Weights& weights, const Kernels& k
     for (std::int64_t first = 0; first < channels; first += lanes) {
         for (std::int64_t t = 0; t < padded; t += 4) {
             for (std::int64_t c = first; c < first + lanes; ++c) {
-                for (std::int64_t i = t; i < t + 4; ++i) *out++ = c < channels && i < taps ? weights.numbers[static_cast<std::size_t>(c * taps + i)] : std::int8_t{0};
+                for (std::int64_t i = t; i < t + 4; ++i)
+                    *out++ = c < channels && i < taps ? weights.numbers[static_cast<std::size_t>(c * taps + i)]
+                                                      : std::int8_t{0};
             }
         }
     }

@@ -25,13 +25,15 @@ Weights read_weights(Attributes& attributes, std::size_t rank);
 class Columns {
 public:
     // Reads arrays bias, m, n and optionally m_neg, n_neg, and attributes lo and hi. Proves every accumulator.
-    Columns(Attributes& attributes, const Weights& weights, const Layout& in, const Layout& out, std::int64_t groups, int lanes);
+    Columns(Attributes& attributes, const Weights& weights, const Layout& in, const Layout& out, std::int64_t groups,
+            int lanes);
 
     Epilogue group(std::int64_t index) const;
 
 private:
     void fill(std::vector<std::int32_t>& padded, const std::vector<std::int32_t>& values, std::int32_t rest) const;
-    void rescales(Attributes& attributes, const std::string& m, const std::string& n, std::vector<std::int32_t>& ms, std::vector<std::int32_t>& ns);
+    void rescales(Attributes& attributes, const std::string& m, const std::string& n, std::vector<std::int32_t>& ms,
+                  std::vector<std::int32_t>& ns);
 
     std::int64_t per_group_;
     std::int64_t groups_;
@@ -43,7 +45,8 @@ private:
 };
 
 // Panels of columns [first, first + count), whose numbers are [taps][run] each; see subbyte/kernels.h.
-std::vector<std::int8_t> pack_panels(const std::int8_t* numbers, std::int64_t count, std::int64_t taps, std::int64_t run, const Kernels& kernels);
+std::vector<std::int8_t> pack_panels(const std::int8_t* numbers, std::int64_t count, std::int64_t taps,
+                                     std::int64_t run, const Kernels& kernels);
 // Panels of a depthwise convolution: numbers [channels][taps].
 std::vector<std::int8_t> pack_depthwise(const Weights& weights, const Kernels& kernels);
 // Whether w[k] * x + w[k + 1] * x' fits int16 for all even k of a run and 0 <= x, x' <= most.

@@ -26,14 +26,18 @@ struct Axis {
 
     // Taps first..last-1 of a window meet the input.
     std::int64_t start(std::int64_t window) const { return window * stride - before; }
-    std::int64_t first(std::int64_t window) const { return start(window) >= 0 ? 0 : (-start(window) + dilation - 1) / dilation; }
+    std::int64_t first(std::int64_t window) const {
+        return start(window) >= 0 ? 0 : (-start(window) + dilation - 1) / dilation;
+    }
     std::int64_t last(std::int64_t window) const {
         const std::int64_t room = size - 1 - start(window);
         return room < 0 ? 0 : std::min(kernel, room / dilation + 1);
     }
     std::int64_t inside(std::int64_t window) const { return std::max<std::int64_t>(0, last(window) - first(window)); }
     // Cells of the input or its padding in an undilated window.
-    std::int64_t padded(std::int64_t window) const { return std::min(start(window) + kernel, size + after) - start(window); }
+    std::int64_t padded(std::int64_t window) const {
+        return std::min(start(window) + kernel, size + after) - start(window);
+    }
 };
 
 }  // namespace subbyte
