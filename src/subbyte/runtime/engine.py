@@ -95,7 +95,7 @@ class Engine:
 
     def _empty(self, name: str, batch: int) -> Codes:
         kind = _int_type(self.graph, name)
-        return np.empty((batch, *kind.shape[1:]), dtype=kind.storage)
+        return np.empty((batch, *(d or 0 for d in kind.shape[1:])), dtype=kind.storage)
 
 
 def _threads(count: int) -> int:
