@@ -1,0 +1,97 @@
+"""A new format is one object: six levels, registered here and known nowhere else, go the whole road."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import subbyte as sb
+from subbyte.cli import main
+from subbyte.formats import Format, format_names, get_format, register_format, unregister_format
+from tests.e2e.executors import check_agreement
+from tests.e2e.format_nets import LAYERS, float_net, samples
+
+STRANGER = """
+import sys
+import numpy as np
+import subbyte as sb
+from subbyte.formats import format_names
+
+path, x, folder = sys.argv[1:]
+assert "six" not in format_names()
+q = sb.load(path)
+x = np.load(x)
+np.save(f"{folder}/native.npy", q(x))
+np.savez(f"{folder}/reference.npz", **q.reference(q.encode(x), keep=True))
+q.save(f"{folder}/again.subbyte")
+weight = q.graph.constants["fc.weight"].format
+print(weight.name, *weight.table, "six" in format_names(), "torch" in sys.modules)
+"""
+"""What a process does that has only the file."""
+
+
+@pytest.fixture
+def six():
+    yield register_format(Format(name="six", table=(-2, -1, 0, 1, 2, 4)))
+    unregister_format("six")
+
+
+def test_six_levels_are_added_as_one_object(six, tmp_path):
+    graph = float_net("weight", six)
+    x = samples(graph)
+    q = sb.quantize(graph, x, recipe="wsix_asix_first_last_same", samples=len(x))
+    layers = {n.name: n for n in q.graph if n.name in LAYERS}
+    weights = [q.graph.constants[node.inputs[1]] for node in layers.values()]
+    assert all(w.format is six for w in weights)
+    assert all(set(np.unique(w.integers())) == set(six.table) for w in weights)
+    # The last layer's operand stays at 8 bits unless a recipe says otherwise.
+    operands = {q.graph.types[node.inputs[0]].format.name for name, node in layers.items() if name != "fc"}
+    assert operands == {"six"}
+
+    packed = weights[-1].pack()
+    assert len(packed) == six.packed_size(324) == 324 // 3  # three codes of six levels in a byte
+    np.testing.assert_array_equal(six.unpack(packed, 324).reshape(3, 108), weights[-1].codes)
+
+    expected = check_agreement(q.graph, q.encode(x))
+    q.save(tmp_path / "six.subbyte")
+    native = q(x)
+    unregister_format("six")
+    _run_elsewhere(tmp_path, x)
+    np.testing.assert_array_equal(np.load(tmp_path / "native.npy"), native)
+    with np.load(tmp_path / "reference.npz") as stranger:
+        assert set(stranger) == set(expected)
+        for name, value in expected.items():
+            np.testing.assert_array_equal(stranger[name], value)
+    assert (tmp_path / "again.subbyte").read_bytes() == (tmp_path / "six.subbyte").read_bytes()
+
+
+def _run_elsewhere(folder, x) -> None:
+    np.save(folder / "x.npy", x)
+    words = [sys.executable, "-c", STRANGER, folder / "six.subbyte", folder / "x.npy", folder]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == "six -2 -1 0 1 2 4 False False".split()
+
+
+def test_it_is_listed(six, capsys):
+    assert main(["formats", "--json"]) == 0
+    listed = {card["name"]: card for card in json.loads(capsys.readouterr().out)["formats"]}
+    assert (listed["six"]["levels"], listed["six"]["weights"], listed["six"]["activations"]) == (6, "yes", "yes")
+    assert main(["formats"]) == 0
+    assert "-2, -1, 0, 1, 2, 4" in capsys.readouterr().out
+    assert main(["formats", "six"]) == 0
+    assert "2.585 bits of information" in capsys.readouterr().out
+    assert main(["formats", "sixx"]) == 2
+    assert "six" in capsys.readouterr().err
+
+
+def test_it_is_forgotten(six):
+    assert get_format("six") is six
+    unregister_format("six")
+    assert "six" not in format_names()
+    with pytest.raises(sb.SubbyteError, match="unknown"):
+        get_format("six")
