@@ -110,24 +110,21 @@ struct Tile {
     static void run(const DotJob& job, const std::uint8_t* const* in, std::uint8_t* const* out,
                     const std::int8_t* panel, int column) {
         __m256i acc[ROWS][VECTORS];
-        for (int v = 0; v < VECTORS; ++v) {
+        UNROLL for (int v = 0; v < VECTORS; ++v) {
             const __m256i bias = load(job.epilogue.bias + column + LANES * v);
-            for (int r = 0; r < ROWS; ++r)
-                acc[r][v] = bias;
+            UNROLL for (int r = 0; r < ROWS; ++r) acc[r][v] = bias;
         }
         for (std::int32_t t = 0; t < job.tap_count; ++t) {
             const std::uint8_t* x[ROWS];
-            for (int r = 0; r < ROWS; ++r)
-                x[r] = in[r] + job.taps[t];
+            UNROLL for (int r = 0; r < ROWS; ++r) x[r] = in[r] + job.taps[t];
             for (std::int32_t k = 0; k < job.steps; ++k) {
                 Product w[VECTORS];
-                for (int v = 0; v < VECTORS; ++v)
-                    w[v] = Product::weights(load(panel + 32 * v));
-                for (int r = 0; r < ROWS; ++r) {
+                UNROLL for (int v = 0; v < VECTORS; ++v) w[v] = Product::weights(load(panel + 32 * v));
+                UNROLL for (int r = 0; r < ROWS; ++r) {
                     std::int32_t four;
                     std::memcpy(&four, x[r] + 4 * k, 4);
                     const Product a = Product::activations(_mm256_set1_epi32(four));
-                    for (int v = 0; v < VECTORS; ++v) {
+                    UNROLL for (int v = 0; v < VECTORS; ++v) {
                         acc[r][v] = _mm256_add_epi32(acc[r][v], Product::dot(w[v], a));
                         pin(acc[r][v]);
                     }
@@ -135,10 +132,14 @@ struct Tile {
                 panel += 32 * VECTORS;
             }
         }
+        __m256i sums[ROWS][VECTORS];  // the epilogue is rolled, so its accumulators lie in memory
+        UNROLL for (int r = 0; r < ROWS; ++r) {
+            UNROLL for (int v = 0; v < VECTORS; ++v) sums[r][v] = acc[r][v];
+        }
         for (int r = 0; r < ROWS; ++r) {
             for (int v = 0; v < VECTORS; ++v) {
-                if (column + LANES * v < job.columns)
-                    finish(job.epilogue, acc[r][v], out[r], column + LANES * v, job.columns);
+                const int first = column + LANES * v;
+                if (first < job.columns) finish(job.epilogue, sums[r][v], out[r], first, job.columns);
             }
         }
     }

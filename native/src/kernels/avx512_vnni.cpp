@@ -81,24 +81,21 @@ struct Tile {
     static void run(const DotJob& job, const std::uint8_t* const* in, std::uint8_t* const* out,
                     const std::int8_t* panel, int column) {
         __m512i acc[ROWS][VECTORS];
-        for (int v = 0; v < VECTORS; ++v) {
+        UNROLL for (int v = 0; v < VECTORS; ++v) {
             const __m512i bias = load(job.epilogue.bias + column + LANES * v);
-            for (int r = 0; r < ROWS; ++r)
-                acc[r][v] = bias;
+            UNROLL for (int r = 0; r < ROWS; ++r) acc[r][v] = bias;
         }
         for (std::int32_t t = 0; t < job.tap_count; ++t) {
             const std::uint8_t* x[ROWS];
-            for (int r = 0; r < ROWS; ++r)
-                x[r] = in[r] + job.taps[t];
+            UNROLL for (int r = 0; r < ROWS; ++r) x[r] = in[r] + job.taps[t];
             for (std::int32_t k = 0; k < job.steps; ++k) {
                 __m512i w[VECTORS];
-                for (int v = 0; v < VECTORS; ++v)
-                    w[v] = load(panel + 64 * v);
-                for (int r = 0; r < ROWS; ++r) {
+                UNROLL for (int v = 0; v < VECTORS; ++v) w[v] = load(panel + 64 * v);
+                UNROLL for (int r = 0; r < ROWS; ++r) {
                     std::int32_t four;
                     std::memcpy(&four, x[r] + 4 * k, 4);
                     const __m512i a = _mm512_set1_epi32(four);
-                    for (int v = 0; v < VECTORS; ++v) {
+                    UNROLL for (int v = 0; v < VECTORS; ++v) {
                         acc[r][v] = _mm512_dpbusd_epi32(acc[r][v], a, w[v]);
                         pin(acc[r][v]);
                     }
@@ -106,10 +103,14 @@ struct Tile {
                 panel += 64 * VECTORS;
             }
         }
+        __m512i sums[ROWS][VECTORS];  // the epilogue is rolled, so its accumulators lie in memory
+        UNROLL for (int r = 0; r < ROWS; ++r) {
+            UNROLL for (int v = 0; v < VECTORS; ++v) sums[r][v] = acc[r][v];
+        }
         for (int r = 0; r < ROWS; ++r) {
             for (int v = 0; v < VECTORS; ++v) {
-                if (column + LANES * v < job.columns)
-                    finish(job.epilogue, acc[r][v], out[r], column + LANES * v, job.columns);
+                const int first = column + LANES * v;
+                if (first < job.columns) finish(job.epilogue, sums[r][v], out[r], first, job.columns);
             }
         }
     }
