@@ -1,4 +1,4 @@
-"""One question asked everywhere: do the NumPy reference, torch and every native instruction set agree on every value?"""
+"""One question for many tests: do NumPy, torch and every native instruction set agree on every value?"""
 
 from __future__ import annotations
 

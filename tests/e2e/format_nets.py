@@ -123,6 +123,4 @@ def samples(graph: Graph, seed: int = 1) -> np.ndarray:
 def quantized(role: str, format_: Format, arithmetic: str = "m31") -> sb.QuantizedModel:
     """The model of a role; whatever ``quantize`` raises."""
     graph = float_net(role, format_)
-    return sb.quantize(
-        graph, samples(graph), recipe=recipe(role, format_.name), arithmetic=arithmetic, samples=SAMPLES
-    )
+    return sb.quantize(graph, samples(graph), recipe=recipe(role, format_.name), arithmetic=arithmetic, samples=SAMPLES)

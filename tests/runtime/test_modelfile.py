@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import subprocess
 import sys
 
@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+import subbyte.graph.ops as ops
 from subbyte.errors import FormatError, LoweringError, ModelFileError, SubbyteError
-from subbyte.formats import Format, register_format
+from subbyte.formats import Format, get_format, register_format
 from subbyte.formats.qtensor import QTensor
 from subbyte.formats.registry import unregister_format
 from subbyte.graph.ir import Graph
 from subbyte.runtime.modelfile import breakdown, from_bytes, load_model_file, save_model, to_bytes
 from subbyte.runtime.reference import run_reference
-from tests.e2e.random_graphs import GraphMaker
+from tests.e2e.random_graphs import random_graph
 from tests.limits import examples
-from tests.runtime.small_models import METADATA, SIX, branched_model, codes_for, linear_model
+from tests.runtime.small_models import METADATA, SIX, Builder, branched_model, codes_for, linear_model
+from tests.runtime.tampering import join, split
 
 MODELS = {"linear": linear_model, "branched": branched_model}
 
@@ -56,7 +58,7 @@ def test_round_trip(make, tmp_path):
 
 @pytest.mark.parametrize("seed", range(examples(50)))
 def test_round_trip_of_random_graphs(seed):
-    graph = GraphMaker(seed).make(8)
+    graph = random_graph(seed, length=8)
     data = to_bytes(graph, {})
     loaded, _ = from_bytes(data)
     assert_same(graph, loaded)
@@ -96,22 +98,76 @@ def test_same_bytes_in_another_process():
 def test_file_is_valid_safetensors():
     graph = branched_model()
     tensors = safetensors.numpy.load(to_bytes(graph, METADATA))
-    assert np.array_equal(tensors["array/stem.m"], graph.constants["stem.m"])
-    assert {t.key for t in breakdown(graph)} == set(tensors)
+    weight = graph.constants["stem.weight"]
+    assert isinstance(weight, QTensor)
+    assert np.array_equal(tensors["scale/stem.weight"], weight.scale)
+    multipliers = [graph.constants[f"{node}.m"] for node in ("stem", "block", "sum", "avg", "fc", "side")]
+    assert np.array_equal(tensors["integers/I32"], np.concatenate(multipliers))
+    weights = [name for name, c in graph.constants.items() if isinstance(c, QTensor)]
+    assert {f"codes/{name}" for name in weights} <= set(tensors)
 
 
 def test_breakdown_is_the_file_to_the_byte():
     graph = branched_model()
     data = to_bytes(graph, METADATA)
-    tensors = breakdown(graph)
-    assert len(data) == 8 + int.from_bytes(data[:8], "little") + sum(t.nbytes for t in tensors)
-    sizes = {t.key: t.nbytes for t in tensors}
-    assert sizes["codes/fc.weight"] == 800 // 5  # ternary: five codes in a byte
-    assert sizes["codes/side.weight"] == 320 * 3 // 8
-    assert sizes["array/stem.n"] == 4
-    assert "zero/side.weight" in sizes
-    assert "zero/fc.weight" not in sizes
-    assert all(sum(1 for _ in group) == 1 for _, group in itertools.groupby(t.key for t in tensors))
+    parts = breakdown(graph)
+    assert len(data) == 8 + int.from_bytes(data[:8], "little") + sum(p.nbytes for p in parts)
+    sizes = {(p.role, p.constant): p.nbytes for p in parts}
+    assert len(sizes) == len(parts)
+    assert sizes["codes", "fc.weight"] == 800 // 5  # ternary: five codes in a byte
+    assert sizes["codes", "side.weight"] == 320 * 3 // 8
+    assert sizes["integers", "stem.n"] == 4
+    assert ("zero", "side.weight") in sizes
+    assert ("zero", "fc.weight") not in sizes
+    assert {p.node for p in parts if p.constant.startswith("fc.")} == {"fc"}
+
+
+def told_scales(graph: Graph) -> np.ndarray:
+    """What the multipliers of the linear model say that its weight's scales are."""
+    x, y, m, n = graph.types["x"], graph.types["fc"], graph.constants["fc.m"], graph.constants["fc.n"]
+    return np.float32(m * 2.0**-n * y.scale / x.scale)
+
+
+@pytest.mark.parametrize("change", ["none", "one bit", "no multiplier", "per tensor"])
+def test_scales_that_multipliers_tell_are_left_out(change):
+    graph = linear_model()
+    weight, m = graph.constants["fc.weight"], graph.constants["fc.m"]
+    scale = told_scales(graph)
+    if change == "one bit":
+        scale[1] = np.nextafter(scale[1], np.float32(1))
+    if change == "per tensor":
+        weight, scale = dataclasses.replace(weight, zero_point=np.zeros((), np.int32)), scale[0].reshape(())
+    if change == "no multiplier":
+        m = m * np.array([1, 0, 1], np.int32)
+    changes = {"fc.weight": dataclasses.replace(weight, scale=scale), "fc.m": m}
+    graph = graph.evolve(constants={**graph.constants, **changes})
+    data = to_bytes(graph, {})
+    assert ("scale/fc.weight" in split(data)[0]) == (change != "none")
+    loaded, _ = from_bytes(data)
+    assert_same(graph, loaded)
+
+
+def test_scales_that_multipliers_tell_are_not_written():
+    graph = linear_model()
+    scale = told_scales(graph)
+    weight = dataclasses.replace(graph.constants["fc.weight"], scale=scale)
+    outer, content, rest = split(to_bytes(graph.evolve(constants={**graph.constants, "fc.weight": weight}), {}))
+    outer["scale/fc.weight"] = {"dtype": "F32", "shape": [3], "data_offsets": [len(rest), len(rest) + 12]}
+    with pytest.raises(ModelFileError, match="differs"):
+        from_bytes(join(outer, content, rest + scale.tobytes()))
+
+
+def test_constants_are_shared_and_unread_ones_left_out():
+    """Two layers of one weight; their own multipliers differ, so the first tells the scales."""
+    b = Builder("shared")
+    x = b.input("x", [5])
+    w = b.weight("both.weight", (5, 5), get_format("int4"))
+    first = b.layer("first", ops.IntLinear(lo=0, hi=255), x, w)
+    graph = b.graph(b.layer("second", ops.IntLinear(lo=0, hi=255), first, w))
+    loaded, _ = from_bytes(to_bytes(graph, {}))
+    assert_same(graph, loaded)
+    spare = graph.evolve(constants={**graph.constants, "spare": np.arange(9, dtype=np.int32)})
+    assert to_bytes(spare, {}) == to_bytes(graph, {})
 
 
 def test_loading_and_running_needs_neither_torch_nor_onnx(tmp_path):
@@ -152,12 +208,12 @@ def test_two_formats_of_one_name_cannot_be_saved():
     other = Format(name="ternary6", table=(-2, 0, 2))
     weight = graph.constants["stem.weight"]
     assert isinstance(weight, QTensor)
-    clash = Format(name="ternary6", table=(-3, 0, 3))
+    clash, zero = Format(name="ternary6", table=(-3, 0, 3)), weight.zero_point
     tensors = [
-        QTensor(codes=weight.codes % 3, format=f, scale=weight.scale, zero_point=weight.zero_point)
-        for f in (other, clash)
+        QTensor(codes=graph.constants[f"{node}.weight"].codes % 3, format=f, scale=weight.scale, zero_point=zero)
+        for node, f in (("stem", other), ("block", clash))
     ]
-    constants = {**graph.constants, "stem.weight": tensors[0], "spare": tensors[1]}
+    constants = {**graph.constants, "stem.weight": tensors[0], "block.weight": tensors[1]}
     with pytest.raises(FormatError, match="ternary6"):
         to_bytes(graph.evolve(constants=constants), METADATA)
 
