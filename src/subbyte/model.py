@@ -102,10 +102,10 @@ class QuantizedModel:
         return save_model(Path(path), self.graph, self.metadata)
 
     def summary(self) -> str:
-        """A table of layers, formats and bytes."""
-        from subbyte.graph.draw import draw
+        """A table of layers, formats, proved accumulator widths, multiply-accumulates and bytes in the file."""
+        from subbyte.summary import summary
 
-        return draw(self.graph)
+        return summary(self.graph, self.metadata)
 
     def compare(self, float_graph: Graph, data: Mapping[str, Array] | Array) -> list[LayerComparison]:
         """Per layer, float against integer, worst layers first (see ``comparison.compare``)."""

@@ -51,7 +51,8 @@ def test_quantize_gives_the_same_bytes_again(files, tmp_path, capsys):
 def test_inspect_agrees_with_the_file_to_the_byte(files, capsys):
     facts = ask(capsys, "inspect", files.integer)
     assert facts["file_bytes"] == files.integer.stat().st_size
-    assert facts["file_bytes"] == facts["header_bytes"] + sum(t["bytes"] for t in facts["tensors"])
+    assert facts["file_bytes"] == facts["header_bytes"] + sum(c["nbytes"] for c in facts["constants"])
+    assert facts["data_bytes"] == sum(n["bytes"] for n in facts["nodes"])
     assert {n["module"] for n in facts["nodes"]} >= {"first", "second", "last"}
     assert {n["name"]: n["macs"] for n in facts["nodes"]}["first"] == 8 * 8 * 6 * 27
     text = call(capsys, "inspect", files.integer)

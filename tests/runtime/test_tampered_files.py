@@ -106,6 +106,8 @@ def change(data: bytes, path: str, value: object) -> bytes:
         ("graph nodes 0 attributes stride", [1, 1.0], "stride"),
         ("graph nodes 0 attributes stride", [0, 1], "stride"),
         ("graph nodes 0 attributes stride", [1], "stride"),
+        ("graph nodes 0 attributes stride", [1, 1], "byte"),
+        ("graph nodes 0 attributes hi", 255, "byte"),
         ("graph nodes 0 attributes groups", 0, "groups"),
         ("graph nodes 0 attributes groups", 2, "groups"),
         ("graph nodes 0 attributes lo", 300, "lo"),
@@ -116,33 +118,52 @@ def change(data: bytes, path: str, value: object) -> bytes:
         ("graph nodes 7 attributes shape", [None, 4294967456], "(?s)shape|elements"),
         ("graph nodes 0 name", "a\x1b[31m", "printable"),
         ("graph nodes 0 name", "", "names are"),
-        ("graph nodes 0 name", "block", "block"),
+        ("graph nodes 0 name", "block", "24 bytes cannot be 108 codes"),
         ("graph nodes 0 module", "a\u202eb", "printable"),
         ("graph name", "x" * 5000, "names are"),
-        ("graph nodes 1 inputs 0", "sum", "later"),
+        ("graph nodes 0 output", "image", "twice"),
+        ("graph nodes 0 output", "stem", "byte"),
+        ("graph nodes 1 inputs 0", "sum", "earlier"),
         ("graph nodes 1 inputs 0", "nowhere", "nowhere"),
-        ("graph values stem shape", [None, 8, 6, 5], "shape"),
-        ("graph values stem shape", [1, 8, 6, 4], "null"),
-        ("graph values stem shape", [None, 0, 6, 4], "integers"),
-        ("graph values stem zero_point", 256, "zero"),
-        ("graph values stem scale", "0x1.0p-6", "hexadecimal"),
-        ("graph values stem scale", "-0x1p-6", "scale"),
-        ("graph values stem scale", "0x1p-900", "scale"),
-        ("graph values stem format", "int13", "int13"),
-        ("graph constants stem.weight shape", [4, 3, 3, 4], "codes"),
-        ("graph constants stem.weight shape", [4, 2**32, 2**32, 3], "integers"),
-        ("graph constants stem.weight axis", 1, "scale"),
-        ("graph constants stem.weight axis", 9, "0..8"),
-        ("graph constants stem.bias", "float32", "float32"),
-        ("graph constants stem.m", "int16", "fit"),
-        ("graph inputs", [], "inputs"),
+        ("graph nodes 0 shape", [None, 8, 6, 4], "'shape' is unknown"),
+        ("graph nodes 0 zero_point", 256, "zero"),
+        ("graph nodes 0 scale", "0x1.0p-6", "hexadecimal"),
+        ("graph nodes 0 scale", "-0x1p-6", "scale"),
+        ("graph nodes 0 scale", "0x1p-900", "scale"),
+        ("graph nodes 0 format", "int13", "int13"),
+        ("graph inputs 0 shape", [1, 8, 6, 3], "null"),
+        ("graph inputs 0 shape", [None, 0, 6, 3], "integers"),
+        ("graph inputs 0 shape", [None, 8, 6, 2], "channels"),
+        ("graph inputs 0 zero_point", 0, "byte"),
+        ("graph inputs 0 name", "picture", "'image'"),
+        ("graph inputs 0 name", "a\x1b", "printable"),
+        ("graph nodes 0 inputs 1 shape", [4, 3, 3, 4], "codes"),
+        ("graph nodes 0 inputs 1 shape", [4, 2**32, 2**32, 3], "integers"),
+        ("graph nodes 0 inputs 1 axis", 1, "scale"),
+        ("graph nodes 0 inputs 1 axis", 9, "0..8"),
+        ("graph nodes 0 inputs 1 axis", 0, "byte"),
+        ("graph nodes 0 inputs 1 name", "stem.bias", "twice"),
+        ("graph nodes 0 inputs 1", [1], "object"),
+        ("graph nodes 0 inputs 2", {"I16": [4], "as": "float32"}, "float32"),
+        ("graph nodes 0 inputs 2", {"I16": [4], "as": "int32"}, "byte"),
+        ("graph nodes 0 inputs 2", {"I16": [4], "U8": [4]}, "U8"),
+        ("graph nodes 0 inputs 2", {"I64": [4]}, "I64"),
+        ("graph nodes 0 inputs 2", {}, "format"),
+        ("graph nodes 0 inputs 2", {"I16": [2, 2]}, "operand 2"),
+        ("graph nodes 0 inputs 2", {"I16": [2**30]}, "elements"),
+        ("graph nodes 0 inputs 3", {"I32": [4], "as": "int16"}, "fit"),
+        ("graph nodes 0 inputs 3", {"I16": [4]}, "elements"),
+        ("graph nodes 0 inputs 3", "stem.bias", "(?s)m|bias"),
+        ("graph nodes", {}, "list"),
+        ("graph inputs", [], "'image'"),
         ("graph outputs", ["soft", "soft"], "outputs"),
         ("graph outputs", ["side", "soft", "sum", "nothing"], "nothing"),
         ("formats levels17 consecutive", [-8, 9], "levels17"),
         ("formats six table", [-4, -2, -1, 0, 1, 1], "ascending"),
         ("formats six packing", "bits2", "levels"),
         ("formats six packing", "bits99", "bits99"),
-        ("formats unused", {"consecutive": [0, 9], "packing": "bits4"}, "byte"),
+        ("formats unused", {"consecutive": [0, 9]}, "byte"),
+        ("formats uint8 packing", "bits8", "byte"),
         ("metadata arithmetic", "m30", "m30"),
         ("metadata recipe", "a\0b", "byte"),
     ],
@@ -179,10 +200,25 @@ def test_tensors_fill_the_file(data):
     with pytest.raises(ModelFileError, match="belong to no tensor"):
         from_bytes(join(outer, content, rest + b"\0"))
     end = len(rest)
-    outer["array/spare"] = {"dtype": "U8", "shape": [1], "data_offsets": [end, end + 1]}
+    outer["codes/spare"] = {"dtype": "U8", "shape": [1], "data_offsets": [end, end + 1]}
     with pytest.raises(ModelFileError, match="differs"):
         from_bytes(join(outer, content, rest + b"\0"))
-    del outer["array/spare"], outer["array/stem.n"]
+    del outer["codes/spare"], outer["integers/U8"]
+    with pytest.raises(ModelFileError):
+        from_bytes(join(outer, content, rest))
+
+
+def test_rows_of_integers_are_used_up(data):
+    outer, content, rest = split(data)
+    last = content["graph"]["nodes"][9]["inputs"]
+    assert last[4] == {"U8": [2]}
+    last[4] = {"U8": [3]}
+    with pytest.raises(ModelFileError, match="elements"):
+        from_bytes(join(outer, content, rest))
+    last[4] = "fc.n"  # five channels instead of two
+    with pytest.raises(GraphError):
+        from_bytes(join(outer, content, rest))
+    content["graph"]["nodes"][8]["inputs"][4] = last[4] = "side.m"
     with pytest.raises(ModelFileError):
         from_bytes(join(outer, content, rest))
 
@@ -191,15 +227,15 @@ def test_headers_have_one_spelling(data):
     text, rest = header(data), data[8 + int.from_bytes(data[:8], "little") :]
     assert with_header(text, rest) == data
     twins = {
-        "a blank": text.replace(',"array/', ', "array/', 1),
-        "a key twice": text.replace('"array/act.table":', '"array/act.table":1,"array/act.table":', 1),
+        "a blank": text.replace(',"codes/', ', "codes/', 1),
+        "a key twice": text.replace('"codes/fc.weight":', '"codes/fc.weight":1,"codes/fc.weight":', 1),
         "a content key twice": text.replace('{\\"formats\\":', '{\\"version\\":1,\\"formats\\":', 1),
-        "a number": text.replace('"shape":[256]', '"shape":[256.0]', 1),
-        "an escape": text.replace("array/act.table", "\\u0061rray/act.table", 1),
-        "NaN": text.replace('"shape":[256]', '"shape":[NaN]', 1),
-        "depth": text.replace('"shape":[256]', '"shape":' + "[" * 100_000, 1),
-        "some depth": text.replace('"shape":[256]', '"shape":' + "[" * 200 + "]" * 200, 1),
-        "digits": text.replace('"shape":[256]', f'"shape":[{"9" * 10_000}]', 1),
+        "a number": text.replace('"shape":[160]', '"shape":[160.0]', 1),
+        "an escape": text.replace("codes/fc.weight", "\\u0063odes/fc.weight", 1),
+        "NaN": text.replace('"shape":[160]', '"shape":[NaN]', 1),
+        "depth": text.replace('"shape":[160]', '"shape":' + "[" * 100_000, 1),
+        "some depth": text.replace('"shape":[160]', '"shape":' + "[" * 200 + "]" * 200, 1),
+        "digits": text.replace('"shape":[160]', f'"shape":[{"9" * 10_000}]', 1),
         "padding": text + " " * 8,
     }
     for what, twin in twins.items():
@@ -221,10 +257,10 @@ def test_codes_have_one_spelling(data):
 def test_accumulators_are_proved_again(data):
     """Weights are honest, the bias is not: the sum could leave int32."""
     outer, content, rest = split(data)
-    entry = outer["array/fc.m"]  # five I32 of which the bias, widened, takes the place
-    start, stop = entry["data_offsets"]
-    changed = rest[:start] + np.full(5, 2**31 - 1, "<i4").tobytes() + rest[stop:]
-    swapped = content["graph"]["nodes"][8]["inputs"]
-    swapped[2], swapped[3] = swapped[3], swapped[2]
+    start, _ = outer["integers/I32"]["data_offsets"]
+    at = start + 4 * (4 + 4 + 2 + 6)  # behind the multipliers of stem, block, sum and avg come the five of fc
+    changed = rest[:at] + np.full(5, 2**31 - 1, "<i4").tobytes() + rest[at + 20 :]
+    inputs = content["graph"]["nodes"][8]["inputs"]
+    inputs[2], inputs[3] = inputs[3], inputs[2]
     with pytest.raises(LoweringError, match="fc"):
         from_bytes(join(outer, content, changed))

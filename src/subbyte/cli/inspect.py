@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,47 +29,46 @@ def inspect(model: Path, /, *, json: bool = False) -> int:
     if json:
         show_json(facts)
         return 0
+    from subbyte.summary import summary
+
     show_table("Model", ("what", "value"), _overview(facts))
-    values = [(v["name"], shape_text(v["shape"]), v["format"], v["scale"], v["zero_point"]) for v in facts["interface"]]
-    show_table("Inputs and outputs", ("name", "shape", "format", "scale", "zero point"), values)
-    columns = ("node", "operator", "module", "shape", "format", "scale", "MACs")
-    show_table("Nodes", columns, [_node_row(n) for n in facts["nodes"]])
-    tensors = [(t["tensor"], t["dtype"], shape_text(t["shape"]), t["bytes"]) for t in facts["tensors"]]
-    show_table("Bytes in the file", ("tensor", "dtype", "shape", "bytes"), [*tensors, *_totals(facts)])
+    values = [
+        (v["role"], v["name"], shape_text(v["shape"]), v["format"], v["scale"], v["zero_point"])
+        for v in facts["interface"]
+    ]
+    show_table("Inputs and outputs", ("", "name", "shape", "format", "scale", "zero point"), values)
+    show_lines(summary(graph, metadata))
     return 0
-
-
-def _node_row(node: dict[str, Any]) -> list[Any]:
-    shape = shape_text(node["shape"])
-    return [node["name"], node["op"], node["module"], shape, node["format"], node["scale"], node["macs"]]
 
 
 def describe(graph: Graph, metadata: dict[str, Any], file_bytes: int) -> dict[str, Any]:
     """Everything that ``inspect`` shows of an integer model, as JSON values."""
-    from subbyte.runtime.modelfile import breakdown
+    from dataclasses import asdict
 
-    stored = breakdown(graph)
-    data = sum(s.nbytes for s in stored)
+    from subbyte.runtime.modelfile import breakdown
+    from subbyte.summary import node_facts
+
+    parts = breakdown(graph)
+    data = sum(p.nbytes for p in parts)
     return {
         "name": graph.name,
         "metadata": metadata,
-        "interface": [_value(graph, name, "input") for name in graph.inputs]
-        + [_value(graph, name, "output") for name in graph.outputs],
-        "nodes": [
-            {
-                "name": node.name,
-                "op": node.op.name,
-                "module": node.module,
-                "macs": _macs(graph, index),
-                **_kind(graph, node.output),
-            }
-            for index, node in enumerate(graph.nodes)
-        ],
-        "tensors": [{"tensor": s.key, "dtype": s.dtype, "shape": list(s.shape), "bytes": s.nbytes} for s in stored],
+        "interface": _interface(graph),
+        "nodes": [{**asdict(node), "shape": _dims(node.shape)} for node in node_facts(graph)],
+        "constants": [{**asdict(part), "shape": list(part.shape)} for part in parts],
         "header_bytes": file_bytes - data,
         "data_bytes": data,
         "file_bytes": file_bytes,
     }
+
+
+def _interface(graph: Graph) -> list[dict[str, Any]]:
+    roles = (("input", graph.inputs), ("output", graph.outputs))
+    return [{"name": name, "role": role, **_kind(graph, name)} for role, names in roles for name in names]
+
+
+def _dims(shape: Sequence[int | None]) -> list[int | str]:
+    return ["N" if d is None else d for d in shape]
 
 
 def _macs(graph: Graph, index: int) -> int:
@@ -76,15 +76,11 @@ def _macs(graph: Graph, index: int) -> int:
     return node.op.macs([graph.operand(i) for i in node.inputs], graph.types[node.output].shape)
 
 
-def _value(graph: Graph, name: str, role: str) -> dict[str, Any]:
-    return {"name": name, "role": role, **_kind(graph, name)}
-
-
 def _kind(graph: Graph, name: str) -> dict[str, Any]:
     from subbyte.graph.ir import IntType
 
     kind = graph.types[name]
-    shape = ["N" if d is None else d for d in kind.shape]
+    shape = _dims(kind.shape)
     if not isinstance(kind, IntType):
         return {"shape": shape}
     return {"shape": shape, "format": kind.format.name, "scale": kind.scale, "zero_point": kind.zero_point}
@@ -93,17 +89,7 @@ def _kind(graph: Graph, name: str) -> dict[str, Any]:
 def _overview(facts: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [("name", facts["name"])]
     rows += [(key, value_text(value)) for key, value in facts["metadata"].items()]
-    rows.append(("nodes", str(len(facts["nodes"]))))
-    rows.append(("multiply-accumulates", f"{sum(n['macs'] for n in facts['nodes']):,}"))
     return rows
-
-
-def _totals(facts: dict[str, Any]) -> list[tuple[str, str, str, int]]:
-    return [
-        ("all tensors", "", "", facts["data_bytes"]),
-        ("header", "", "", facts["header_bytes"]),
-        ("file", "", "", facts["file_bytes"]),
-    ]
 
 
 def _inspect_float(graph: Graph, *, as_json: bool) -> int:
@@ -115,8 +101,7 @@ def _inspect_float(graph: Graph, *, as_json: bool) -> int:
     show_json(
         {
             "name": graph.name,
-            "interface": [_value(graph, name, "input") for name in graph.inputs]
-            + [_value(graph, name, "output") for name in graph.outputs],
+            "interface": _interface(graph),
             "nodes": [
                 {"name": n.name, "op": n.op.name, "module": n.module, "macs": _macs(graph, i), **_kind(graph, n.output)}
                 for i, n in enumerate(graph.nodes)

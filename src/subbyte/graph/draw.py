@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from subbyte.graph.ir import Constant, Graph, IntType, Node, TensorType
+from subbyte.graph.ir import Constant, Graph, IntType, Node, Shape, TensorType
 from subbyte.graph.ops.op import Op, attributes
 from subbyte.graph.ops.rectify import Rectify
 
@@ -24,15 +24,29 @@ def draw(graph: Graph) -> str:
     Returns:
         Lines without a final newline; ``N`` stands for the batch axis.
     """
-    rows: list[tuple[str, ...]] = [_HEADINGS]
-    rows += [(_shown(name), "input", "", _shape(kind), "", _format(kind)) for name, kind in _inputs(graph)]
+    rows: list[tuple[str, ...]] = [
+        (short(name), "input", "", shape_text(kind.shape), "", _format(kind)) for name, kind in _inputs(graph)
+    ]
     rows += [_row(graph, node) for node in graph]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [_line(row, widths) for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
     total = sum(_size(c) for c in graph.constants.values())
-    outputs = ", ".join(_shown(name) for name in graph.outputs)
-    return "\n".join([*lines, f"{_shown(graph.name)}: {len(graph.nodes)} nodes, {total} params, returns {outputs}"])
+    outputs = ", ".join(short(name) for name in graph.outputs)
+    last = f"{short(graph.name)}: {len(graph.nodes)} nodes, {total} params, returns {outputs}"
+    return "\n".join([table(_HEADINGS, rows, _RIGHT), last])
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> str:
+    """Rows of plain text under their headings, in columns as wide as their widest cell.
+
+    Args:
+        headings: one per column.
+        rows: cells on one line each, as ``short`` gives them.
+        right: headings of the columns that are set flush right.
+    """
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    flush = [name in right for name in headings]
+    lines = [_line(row, widths, flush) for row in (headings, *rows)]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
 
 
 def _inputs(graph: Graph) -> Iterable[tuple[str, TensorType]]:
@@ -43,11 +57,15 @@ def _row(graph: Graph, node: Node) -> tuple[str, ...]:
     kind = graph.types[node.output]
     params = sum(_size(graph.constants[i]) for i in node.inputs if i in graph.constants)
     values = graph.activations(node)
-    reads = ", ".join(_shown(name) for name in values[:_MAX_READS])
+    reads = ", ".join(short(name) for name in values[:_MAX_READS])
     if len(values) > _MAX_READS:
         reads += f", +{len(values) - _MAX_READS}"
-    operator = _operator(node.op, _window(graph, node))
-    return _shown(node.name), operator, reads, _shape(kind), str(params or ""), _format(kind)
+    return short(node.name), operator_text(graph, node), reads, shape_text(kind.shape), str(params or ""), _format(kind)
+
+
+def operator_text(graph: Graph, node: Node) -> str:
+    """The operator in words, with its fused activation, kernel, stride and groups: ``conv+relu 3x3 /2x2``."""
+    return _operator(node.op, _window(graph, node))
 
 
 def _window(graph: Graph, node: Node) -> Sequence[int]:
@@ -85,13 +103,14 @@ def _activation(rectify: Rectify) -> str:
     return (clip + names.get(bounds, f"clip {rectify.lo:g}..{rectify.hi:g}")).strip() or "rectify"
 
 
-def _shape(kind: TensorType) -> str:
-    return "x".join("N" if d is None else str(d) for d in kind.shape)
+def shape_text(shape: Shape) -> str:
+    """A shape as ``Nx3x32x32``; N is the batch."""
+    return "x".join("N" if d is None else str(d) for d in shape)
 
 
 def _format(kind: TensorType) -> str:
     if isinstance(kind, IntType):
-        return f"{_shown(kind.format.name)} {kind.scale:.4g}*{f'(q{-kind.zero_point:+d})' if kind.zero_point else 'q'}"
+        return f"{short(kind.format.name)} {kind.scale:.4g}*{f'(q{-kind.zero_point:+d})' if kind.zero_point else 'q'}"
     return "float32"
 
 
@@ -102,7 +121,7 @@ def _size(constant: Constant) -> int:
     return size
 
 
-def _shown(text: str) -> str:
+def short(text: str) -> str:
     """Printable, on one line, and not too long."""
     safe = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
     if len(safe) <= _MAX_CELL:
@@ -111,9 +130,6 @@ def _shown(text: str) -> str:
     return f"{safe[: _MAX_CELL - 1 - half]}…{safe[-half:]}"
 
 
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    cells = (
-        cell.rjust(width) if name in _RIGHT else cell.ljust(width)
-        for cell, width, name in zip(row, widths, _HEADINGS, strict=True)
-    )
-    return "  ".join(cells).rstrip()
+def _line(row: Sequence[str], widths: Sequence[int], flush: Sequence[bool]) -> str:
+    columns = zip(row, widths, flush, strict=True)
+    return "  ".join(cell.rjust(width) if right else cell.ljust(width) for cell, width, right in columns).rstrip()

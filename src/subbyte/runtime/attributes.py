@@ -11,7 +11,9 @@ import math
 import re
 import types
 import typing
+from collections.abc import Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from subbyte.errors import GraphError, SubbyteError
@@ -19,6 +21,7 @@ from subbyte.graph import ir
 from subbyte.graph.ops.op import Op, attributes, op_class
 from subbyte.names import MAX_NAME
 from subbyte.runtime.container import broken, exact_keys, shown
+from subbyte.runtime.described import mapping, without
 
 MAX_LENGTH = 64
 """Longest tuple; attributes have an entry per axis."""
@@ -29,13 +32,13 @@ _HEX = re.compile(r"-?0x[01](\.[0-9a-f]{1,13})?p[+-][0-9]{1,4}|-?inf")
 _NEEDLESS = re.compile(r"\.?0+(?=p)")
 
 
-def encode_op(op: Op) -> dict[str, Any]:
-    """Attributes of an operator as JSON values."""
-    return {name: _encode(value) for name, value in attributes(op).items()}
+def encode_op(op: Op, usual: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """Attributes of an operator as JSON values, without those that have their usual value."""
+    return {name: _encode(value) for name, value in without(attributes(op), usual).items()}
 
 
-def decode_op(name: Any, raw: Any, place: str) -> Op:
-    """The operator of a name with these attributes.
+def decode_op(name: Any, raw: Any, place: str, usual: Mapping[str, Any] = MappingProxyType({})) -> Op:
+    """The operator of a name with these attributes; those left out have their usual value.
 
     Raises:
         GraphError: the operator is unknown; the nearest names are given.
@@ -50,7 +53,9 @@ def decode_op(name: Any, raw: Any, place: str) -> Op:
     if cls.dialect == "float":
         raise broken(f"operator {name!r} works on floats", "a model file holds integer operators only", place)
     fields = _field_types(cls)
-    values = exact_keys(raw, set(fields), f"attributes of {place}")
+    left_out = {key: _encode(value) for key, value in usual.items() if key in fields}
+    given = mapping(raw, f"attributes of {place}")
+    values = exact_keys({**left_out, **given}, set(fields), f"attributes of {place}")
     decoded = {key: _decode(values[key], kind, f"attribute {key!r} of {place}") for key, kind in fields.items()}
     try:
         return cls(**decoded)

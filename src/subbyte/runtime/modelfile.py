@@ -20,7 +20,8 @@ from subbyte.graph.ir import Graph, Node
 from subbyte.graph.verify import verify
 from subbyte.names import MAX_NAME, printable
 from subbyte.runtime import codec, container
-from subbyte.runtime.container import Stored, broken
+from subbyte.runtime.constants import Part
+from subbyte.runtime.container import broken
 
 VERSION = 1
 _MAX_DEPTH = 6
@@ -97,14 +98,13 @@ def from_bytes(data: bytes) -> tuple[Graph, dict[str, Any]]:
     return graph, metadata
 
 
-def breakdown(graph: Graph) -> list[Stored]:
-    """Every tensor of the graph's file with its size in bytes, in file order; the rest of the file is its header."""
-    arrays, _ = _content(graph, {})
-    return container.ordered([container.describe(key, array) for key, array in arrays.items()])
+def breakdown(graph: Graph) -> list[Part]:
+    """What each constant takes in the graph's file, in the order of the nodes; the rest of the file is its header."""
+    return codec.encode(_visible(graph))[2]
 
 
 def _content(graph: Graph, metadata: Mapping[str, Any]) -> tuple[dict[str, container.Array], dict[str, Any]]:
-    described, arrays = codec.encode(_visible(graph))
+    described, arrays, _ = codec.encode(_visible(graph))
     return arrays, {"version": VERSION, "metadata": _checked_metadata(metadata), **described}
 
 

@@ -14,7 +14,7 @@ from subbyte.graph.ir import Constant
 Attributes: TypeAlias = dict[str, list[int]]
 IntArrays: TypeAlias = "dict[str, npt.NDArray[np.integer[Any]]]"
 
-_CONSTANTS: Mapping[str, Mapping[int, str]] = {
+OPERANDS: Mapping[str, Mapping[int, str]] = {
     "int_conv": {1: "weight", 2: "bias", 3: "m", 4: "n", 5: "m_neg", 6: "n_neg"},
     "int_linear": {1: "weight", 2: "bias", 3: "m", 4: "n", 5: "m_neg", 6: "n_neg"},
     "int_add": {1: "b", 2: "m"},
@@ -36,7 +36,7 @@ def constant_arrays(kind: str, constants: Sequence[tuple[int, Constant]]) -> Int
         ValueError: an operand of that position is no constant of this operator, or a weight is of a kind that the
             native engine does not run.
     """
-    names = _CONSTANTS.get(kind, {})
+    names = OPERANDS.get(kind, {})
     arrays: IntArrays = {}
     for position, constant in constants:
         name = names.get(position)

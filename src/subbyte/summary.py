@@ -1,0 +1,131 @@
+"""What a model consists of, layer by layer: formats, bytes in the file, multiply-accumulates, accumulator widths."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from subbyte.arithmetic.bounds import worst_case
+from subbyte.formats.qtensor import QTensor
+from subbyte.graph.draw import operator_text, shape_text, short, table
+from subbyte.graph.ir import Graph, IntType, Node
+from subbyte.names import printable
+from subbyte.runtime.modelfile import breakdown, to_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeFacts:
+    """One node of an integer network.
+
+    Attributes:
+        name: of the node.
+        module: the user's module path.
+        op: operator name.
+        operator: the operator in words, with kernel, stride and groups.
+        shape: of the result; None is the batch.
+        format: of the result's stored integers.
+        scale: of the result.
+        zero_point: of the result.
+        weights: format of the weights; empty where there are none.
+        weight_count: how many there are.
+        accumulator_bits: width that the proof shows to be enough for every sum, sign included; 0 where nothing is
+            multiplied by weights.
+        macs: multiply-accumulates per sample.
+        bytes: in the file, of the constants that no earlier node reads.
+    """
+
+    name: str
+    module: str
+    op: str
+    operator: str
+    shape: tuple[int | None, ...]
+    format: str
+    scale: float
+    zero_point: int
+    weights: str
+    weight_count: int
+    accumulator_bits: int
+    macs: int
+    bytes: int
+
+
+def node_facts(graph: Graph) -> list[NodeFacts]:
+    """Facts of every node of a verified integer graph, in execution order."""
+    sizes: Counter[str] = Counter()
+    for part in breakdown(graph):
+        sizes[part.node] += part.nbytes
+    return [_facts(graph, node, sizes[printable(node.name)]) for node in graph]
+
+
+def _facts(graph: Graph, node: Node, size: int) -> NodeFacts:
+    out = graph.types[node.output]
+    assert isinstance(out, IntType)
+    weight = next((c for c in map(graph.constants.get, node.inputs) if isinstance(c, QTensor)), None)
+    return NodeFacts(
+        name=node.name,
+        module=node.module,
+        op=node.op.name,
+        operator=operator_text(graph, node),
+        shape=out.shape,
+        format=out.format.name,
+        scale=out.scale,
+        zero_point=out.zero_point,
+        weights=weight.format.name if weight else "",
+        weight_count=weight.codes.size if weight else 0,
+        accumulator_bits=_accumulator_bits(graph, node, weight) if weight else 0,
+        macs=node.op.macs([graph.operand(i) for i in node.inputs], out.shape),
+        bytes=size,
+    )
+
+
+def _accumulator_bits(graph: Graph, node: Node, weight: QTensor) -> int:
+    x, bias = graph.types[node.inputs[0]], graph.constants[node.inputs[2]]
+    assert isinstance(x, IntType)
+    assert isinstance(bias, np.ndarray)
+    worst = worst_case(weight.integers(), x.lo - x.zero_point, x.hi - x.zero_point, bias)
+    return int(worst.max()).bit_length() + 1
+
+
+def summary(graph: Graph, metadata: Mapping[str, Any]) -> str:
+    """The network as a table of plain text, one line per node, and what its file consists of."""
+    facts = node_facts(graph)
+    rows = [_input_row(graph, name) for name in graph.inputs] + [_row(f) for f in facts]
+    headings = ("node", "operator", "shape", "result", "weights", "count", "acc bits", "MACs", "bytes")
+    text = table(headings, rows, right=("count", "acc bits", "MACs", "bytes"))
+    parts: Counter[str] = Counter()
+    for part in breakdown(graph):
+        parts["weights" if part.role == "codes" else "parameters"] += part.nbytes
+    size = len(to_bytes(graph, metadata))
+    count, macs = (sum(getattr(f, key) for f in facts) for key in ("weight_count", "macs"))
+    made = ", ".join(str(metadata[key]) for key in ("recipe", "arithmetic") if key in metadata)
+    return "\n".join(
+        [
+            text,
+            f"{short(graph.name)}{f' ({printable(made)})' if made else ''}: {len(facts)} nodes, {count:,} weights, "
+            f"{macs:,} multiply-accumulates per sample",
+            f"file: {size:,} bytes = weights {parts['weights']:,} + parameters {parts['parameters']:,} "
+            f"+ header {size - sum(parts.values()):,}",
+        ]
+    )
+
+
+def _row(facts: NodeFacts) -> tuple[str, ...]:
+    numbers = (facts.weight_count, facts.accumulator_bits, facts.macs, facts.bytes)
+    result = f"{short(facts.format)} {_reals(facts.scale, facts.zero_point)}"
+    words = (short(facts.name), facts.operator, shape_text(facts.shape), result, short(facts.weights))
+    return (*words, *(f"{n:,}" if n else "" for n in numbers))
+
+
+def _input_row(graph: Graph, name: str) -> tuple[str, ...]:
+    kind = graph.types[name]
+    assert isinstance(kind, IntType)
+    result = f"{short(kind.format.name)} {_reals(kind.scale, kind.zero_point)}"
+    return (short(name), "input", shape_text(kind.shape), result, "", "", "", "", "")
+
+
+def _reals(scale: float, zero: int) -> str:
+    return f"{scale:.4g}*{f'(q{-zero:+d})' if zero else 'q'}"
