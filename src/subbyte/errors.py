@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Self
 
 
 class SubbyteError(Exception):
@@ -22,6 +23,10 @@ class SubbyteError(Exception):
         self.remedy = remedy
         self.place = place
         super().__init__(str(self))
+
+    def at(self, place: str) -> Self:
+        """The same error with the place where it happened."""
+        return type(self)(self.seen, self.rule, self.remedy, place)
 
     def __str__(self) -> str:
         parts = [self.seen, f"Rule: {self.rule}", f"Remedy: {self.remedy}"]

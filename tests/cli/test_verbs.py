@@ -128,6 +128,26 @@ def test_formats(capsys):
     assert "levels9" in call(capsys, "formats", "levels9")
 
 
+def test_long_work_draws_bars_on_a_terminal(files, tmp_path, capsys, monkeypatch):
+    """Every stage shows; a stream of unknown length has no false total; --quiet and --json draw nothing."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes standard error for a terminal
+    words = ["quantize", files.float, tmp_path / "m.subbyte", "--data", files.data, "--scale", "1/255"]
+    assert main([str(w) for w in words]) == 0
+    drawn = capsys.readouterr().err
+    for stage in ("observe", "choose ranges", "quantize layers"):
+        assert stage in drawn
+    assert "/?" in drawn
+    assert "/0" not in drawn
+    for silent in ("--quiet", "--json"):
+        assert main([*(str(w) for w in words), silent]) == 0
+        assert "observe" not in capsys.readouterr().err
+
+
+def test_titles_stay_on_one_line(files, tmp_path, capsys):
+    out = tmp_path / ("a rather long name " * 3 + ".npz")
+    assert f"{out}: 40 samples in" in call(capsys, "run", files.integer, files.data, out)
+
+
 def test_demo_passes_its_verdict_on(monkeypatch, capsys):
     from subbyte.demo import run
 

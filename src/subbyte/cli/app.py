@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = build()(words)
         sys.stdout.flush()
     except SubbyteError as error:
-        report_error(error, as_json="--json" in words)
+        report_error(error if error.place else error.at(_call(words)), as_json="--json" in words)
     except CycloptsError as error:
         report_error(_usage(error, words), as_json="--json" in words)
     except KeyboardInterrupt:
@@ -93,8 +93,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return BAD_INPUT
 
 
+def _call(words: Sequence[str]) -> str:
+    """The program and the verb in use."""
+    return " ".join(["subbyte", *[w for w in words if w in VERBS][:1]])
+
+
 def _usage(error: Exception, words: Sequence[str]) -> SubbyteError:
     verb = next((w for w in words if w in VERBS), "")
-    help_text = " ".join(filter(None, ("subbyte", verb, "--help")))
+    help_text = f"{_call(words)} --help"
     rule = f"'{verb}' takes the arguments and options of its help" if verb else f"verbs are {', '.join(VERBS)}"
     return SubbyteError(" ".join(str(error).split()), rule, f"see {help_text}", "command line")

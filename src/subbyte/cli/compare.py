@@ -6,8 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from subbyte.cli.options import NO_PREPROCESSING, Preprocessing, float_model, positive
+from subbyte.cli.options import NO_PREPROCESSING, Preprocessing, checked_seed, float_model, integer_model, positive
 from subbyte.cli.output import progress, show_json, show_table
+from subbyte.errors import SubbyteError
 
 if TYPE_CHECKING:
     from subbyte.comparison import LayerComparison
@@ -40,10 +41,10 @@ def compare(
         quiet: no progress.
     """
     from subbyte.ingest.data import batches, take
-    from subbyte.model import load
 
     positive(samples=samples, threads=threads)
-    integer = load(quantized, threads=threads)
+    checked_seed(seed)
+    integer = integer_model(quantized, threads)
     preprocess = preprocessing.or_stored(integer.metadata)
     graph = float_model(model)
     with progress(quiet=quiet or json) as report:
@@ -52,6 +53,13 @@ def compare(
         feeds = take(stream, samples)
         report("comparing layers", 1, 2)
         rows = integer.compare(graph, feeds)
+    if not rows:
+        raise SubbyteError(
+            f"{str(model)!r} and {str(quantized)!r} have no layer in common",
+            "both are the same network, before and after quantize",
+            "pass the float network that the integer model was made from",
+            "command line",
+        )
     if json:
         show_json([asdict(row) for row in rows])
     else:
@@ -62,9 +70,11 @@ def compare(
 def _show(rows: list[LayerComparison], samples: int) -> None:
     title = f"Float against integer, {samples} samples, worst layers first"
     columns = ("node", "operator", "format", "SQNR dB, this layer", "SQNR dB, up to here", "range", "clipped %")
+    from subbyte.graph.draw import short
+
     cells = [
         (
-            r.name,
+            short(r.name),
             r.op,
             r.format,
             _db(r.sqnr_local),

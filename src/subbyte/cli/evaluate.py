@@ -7,7 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from subbyte.cli.options import MODEL_FILE, NO_PREPROCESSING, Preprocessing, float_model, positive
+from subbyte.cli.options import (
+    MODEL_FILE,
+    NO_PREPROCESSING,
+    Preprocessing,
+    checked_seed,
+    float_model,
+    integer_model,
+    positive,
+)
 from subbyte.cli.output import progress, show_json, show_table
 from subbyte.errors import DataError
 
@@ -47,6 +55,7 @@ def evaluate(
         quiet: no progress.
     """
     positive(samples=samples, batch=batch, threads=threads)
+    checked_seed(seed)
     graph, forward, preprocess = _open(model, threads, preprocessing)
     other = _open(against, threads, preprocessing)[1] if against is not None else None
     with progress(quiet=quiet or json) as report:
@@ -61,9 +70,7 @@ def evaluate(
 def _open(path: Path, threads: int, preprocessing: Preprocessing) -> tuple[Graph, Forward, Preprocess | None]:
     """Graph, function from feeds to the first output, and preprocessing of a model of either kind."""
     if path.suffix == MODEL_FILE:
-        from subbyte.model import load
-
-        integer = load(path, threads=threads)
+        integer = integer_model(path, threads)
         first = integer.graph.outputs[0]
 
         def run_integers(feeds: dict[str, Any]) -> Any:
@@ -108,14 +115,29 @@ def _score(
     seconds = 0.0
     for feeds, labels in samples.labelled.batches(graph, **samples.options):
         start = time.perf_counter()
-        classes = _classes(forward(feeds), graph)
+        outputs = forward(feeds)
         seconds += time.perf_counter() - start
+        classes = _classes(outputs, graph)
+        _check_labels(labels, outputs, graph)
         right += int((classes == labels).sum())
         same += int((classes == _classes(other(feeds), graph)).sum()) if other else 0
         seen += len(classes)
         report("evaluating", seen, samples.total)
     facts = {"samples": seen, "top1_percent": 100 * right / seen, "milliseconds_per_sample": 1000 * seconds / seen}
     return {**facts, "agreement_percent": 100 * same / seen} if other else facts
+
+
+def _check_labels(labels: Any, outputs: Any, graph: Graph) -> None:
+    """Refuse labels that are no class of the model: the data belong to another model."""
+    shape = outputs.shape
+    count = max(shape[1:], default=1)
+    if count > 1 and labels.max() >= count:
+        raise DataError(
+            f"a label is {labels.max()}",
+            f"the model tells {count} classes, 0..{count - 1}",
+            "pass data of the model's task, with classes numbered from 0",
+            f"output {graph.outputs[0]!r}",
+        )
 
 
 def _classes(outputs: Any, graph: Graph) -> Any:

@@ -12,6 +12,7 @@ from subbyte.errors import SubbyteError
 if TYPE_CHECKING:
     from subbyte.graph.ir import Graph
     from subbyte.ingest.data import Preprocess
+    from subbyte.model import QuantizedModel
 
 MODEL_FILE = ".subbyte"
 
@@ -83,6 +84,27 @@ def float_model(path: Path) -> Graph:
     return load_model(path)
 
 
+def integer_model(path: Path, threads: int = 1) -> QuantizedModel:
+    """The integer model of a .subbyte file."""
+    from subbyte.model import load
+
+    if path.suffix == ".onnx":
+        raise SubbyteError(
+            f"{str(path)!r} is a float model",
+            f"an integer model is a {MODEL_FILE} file",
+            "make one with subbyte quantize",
+            "command line",
+        )
+    return load(path, threads=threads)
+
+
+def checked_seed(seed: int) -> int:
+    """Refuse a seed that random generators or model files cannot hold."""
+    if not 0 <= seed < 2**63:
+        raise SubbyteError(f"--seed {seed}", "--seed lies in 0..2**63-1", "leave --seed out", "command line")
+    return seed
+
+
 def positive(**values: int | None) -> None:
     """Refuse options below 1."""
     for name, value in values.items():
@@ -90,14 +112,24 @@ def positive(**values: int | None) -> None:
             raise SubbyteError(f"--{name} {value}", f"--{name} is 1 or more", f"leave --{name} out", "command line")
 
 
-def output_path(path: Path, suffixes: tuple[str, ...]) -> Path:
-    """The path, after a check that it can be written; long work should not end in a typing error."""
+def output_path(path: Path, suffixes: tuple[str, ...], *inputs: Path) -> Path:
+    """The path, after a check that it can be written; long work should not end in a typing error.
+
+    Args:
+        path: of the output.
+        suffixes: one of which it ends in.
+        inputs: files that it must not replace.
+    """
     if path.suffix not in suffixes:
         rule = f"the output ends in {' or '.join(suffixes)}"
         raise SubbyteError(f"the output is {str(path)!r}", rule, "rename it", "command line")
     if not path.absolute().parent.is_dir() or path.is_dir():
         seen = f"there is no folder {str(path.parent)!r}" if not path.is_dir() else f"{str(path)!r} is a folder"
         raise SubbyteError(seen, "the output is a file in a folder that exists", "create the folder", "command line")
+    for source in inputs:
+        if path.exists() and source.exists() and path.samefile(source):
+            seen = f"the output {str(path)!r} is also an input"
+            raise SubbyteError(seen, "an output replaces no input", "give the output another name", "command line")
     return path
 
 

@@ -53,12 +53,14 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(printable(title)), title_justify="left")
+    table = Table()
     for index, column in enumerate(columns):
         numbers = all(isinstance(row[index], int | float) or row[index] == "" for row in rows)
         table.add_column(Text(printable(column)), justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(_cell(value))) for value in row))
+    show_lines(title)  # a line of its own: as part of the table it would be folded to the table's width
+    sys.stdout.flush()
     console().print(table)
 
 
@@ -70,13 +72,18 @@ def report_error(error: SubbyteError, *, as_json: bool) -> None:
 
         sys.stderr.write(inert(json.dumps(parts, ensure_ascii=True)) + "\n")
         return
-    lines = [f"{name.capitalize()}: {printable(text)}\n" for name, text in parts.items() if text]
-    sys.stderr.write("".join(lines))
+    for name, text in parts.items():
+        if text:
+            lines = [printable(line) for line in text.split("\n")]
+            sys.stderr.write(f"{name.capitalize()}: " + "\n  ".join(lines) + "\n")
 
 
 @contextmanager
 def progress(*, quiet: bool) -> Iterator[Progress]:
-    """A function (stage, done, total) that draws bars on standard error, if that is a terminal and not ``quiet``."""
+    """A function (stage, done, total) that draws bars on standard error, if that is a terminal and not ``quiet``.
+
+    A total of 0 means that nobody knows it.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
@@ -86,9 +93,10 @@ def progress(*, quiet: bool) -> Iterator[Progress]:
         tasks: dict[str, Any] = {}
 
         def report(stage: str, done: int, total: int) -> None:
+            known = total or None  # an endless bar where nobody knows how long the stream is
             if stage not in tasks:
-                tasks[stage] = bars.add_task(printable(stage), total=total)
-            bars.update(tasks[stage], completed=done, total=total)
+                tasks[stage] = bars.add_task(printable(stage), total=known)
+            bars.update(tasks[stage], completed=done, total=known)
 
         yield report
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from subbyte.cli.options import MODEL_FILE, NO_PREPROCESSING, Preprocessing, float_model, output_path, positive
+from subbyte.cli.options import (
+    MODEL_FILE,
+    NO_PREPROCESSING,
+    Preprocessing,
+    checked_seed,
+    float_model,
+    output_path,
+    positive,
+)
 from subbyte.cli.output import progress, show_json, show_lines
 
 
@@ -40,11 +48,11 @@ def quantize(
     from subbyte import pipeline
 
     positive(samples=samples)
-    target = output_path(out, (MODEL_FILE,))
+    target = output_path(out, (MODEL_FILE,), model, data)
     options: dict[str, Any] = {
         "arithmetic": arithmetic,
         "samples": samples,
-        "seed": seed,
+        "seed": checked_seed(seed),
         "preprocess": preprocessing.given(),
     }
     graph = float_model(model)

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from subbyte.cli.options import NO_PREPROCESSING, Preprocessing, output_path, positive
+from subbyte.cli.options import NO_PREPROCESSING, Preprocessing, integer_model, output_path, positive
 from subbyte.cli.output import progress, shape_text, show_json, show_table
 from subbyte.files import atomic_write
 
@@ -43,11 +43,9 @@ def run(
         json: print JSON instead of a table.
         quiet: no progress, no table.
     """
-    from subbyte.model import load
-
     positive(samples=samples, batch=batch, threads=threads)
-    target = output_path(out, (".npz", ".npy"))
-    integer = load(model, threads=threads)
+    target = output_path(out, (".npz", ".npy"), model, data)
+    integer = integer_model(model, threads)
     preprocess = preprocessing.or_stored(integer.metadata)
     start = time.perf_counter()
     with progress(quiet=quiet or json) as report:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from subbyte.errors import SubbyteError
 from subbyte.formats.format import Format
 from subbyte.graph.ir import Graph, IntType, Node
 from subbyte.graph.torch_executor import FloatExecutor
@@ -94,9 +95,16 @@ def _observe(
     for done, feeds in enumerate(batches, 1):
         for value, array in executor.run(_tensors(feeds)).items():
             if value in roots:
-                observers[roots[value]].observe(array.detach().numpy())
+                _take_in(observers[roots[value]], value, array.detach().numpy())
         progress("observe", done, 0)
     return observers
+
+
+def _take_in(observers: Observers, value: str, array: npt.NDArray[np.float32]) -> None:
+    try:
+        observers.observe(array)
+    except SubbyteError as error:
+        raise error.at(f"value {value!r}") from error
 
 
 def _judge(
