@@ -102,7 +102,11 @@ def recipe(role: str, name: str) -> sb.Recipe:
         "activation": sb.Rule(activations=name),
         "storage": sb.Rule(path="^[abc]$", storage=name),
     }
-    ends = {"activation": {"last_input": name}, "input": {"input": name}, "output": {"output": name}}
+    ends = {
+        "activation": {"first_input": name, "last_input": name},
+        "input": {"input": name},
+        "output": {"output": name},
+    }
     plain = sb.Rule(weights="int8", activations="uint8")
     return sb.Recipe(name="test", rules=(plain, *([rules[role]] if role in rules else [])), **ends.get(role, {}))
 

@@ -48,9 +48,9 @@ def test_six_levels_are_added_as_one_object(six, tmp_path):
     weights = [q.graph.constants[node.inputs[1]] for node in layers.values()]
     assert all(w.format is six for w in weights)
     assert all(set(np.unique(w.integers())) == set(six.table) for w in weights)
-    # The last layer's operand stays at 8 bits unless a recipe says otherwise.
-    operands = {q.graph.types[node.inputs[0]].format.name for name, node in layers.items() if name != "fc"}
-    assert operands == {"six"}
+    # The first and the last layer's operands stay at 8 bits unless a recipe says otherwise.
+    operands = [q.graph.types[node.inputs[0]].format.name for node in layers.values()]
+    assert operands == ["uint8", "six", "six", "uint8"]
 
     packed = weights[-1].pack()
     assert len(packed) == six.packed_size(324) == 324 // 3  # three codes of six levels in a byte

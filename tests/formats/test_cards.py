@@ -88,8 +88,6 @@ def test_roles_of_activations() -> None:
     assert "bytes" in (refusal(get_format("int16"), "activation", "linear") or "")
     assert refusal(get_format("int16"), "storage", "add") is None
     assert refusal(get_format("int16"), "storage", "unary") is None
-    assert "256 entries" in (refusal(get_format("binary"), "wide_activation", "conv") or "")
-    assert refusal(get_format("uint4"), "wide_activation", "linear") is None
     for name in ("uint8", "int4", "levels31", "ternary"):
         for role in ("activation", "storage"):
             require_legal(get_format(name), role, "unary")

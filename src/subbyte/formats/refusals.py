@@ -16,7 +16,7 @@ from typing import Literal, get_args
 from subbyte.errors import FormatError, unknown_name
 from subbyte.formats.format import Format
 
-Role = Literal["weight", "affine_weight", "activation", "wide_activation", "storage"]
+Role = Literal["weight", "affine_weight", "activation", "storage"]
 ROLES: tuple[str, ...] = get_args(Role)
 
 EVERYWHERE: tuple[str, ...] = ()
@@ -28,8 +28,7 @@ class Refusal:
 
     Attributes:
         role: ``weight`` (zero point 0), ``affine_weight`` (with zero points), ``activation`` (operand of a layer, as it
-            is multiplied), ``wide_activation`` (the same where the value is stored in 16 bits) or ``storage`` (what
-            inputs, outputs and results between nodes are kept in).
+            is multiplied) or ``storage`` (what inputs, outputs and results between nodes are kept in).
         operators: where it holds, by float operator that reads or makes the number; empty is everywhere.
         formats: which formats, in words.
         applies: the same as a test.
@@ -111,14 +110,6 @@ REFUSALS: tuple[Refusal, ...] = (
         applies=lambda f: not f.uniform,
         reason="a result is rescaled, rounded and clamped to consecutive integers",
         remedy="store in uint8 and give this format as activations: it is re-coded by a table at the layer that reads",
-    ),
-    Refusal(
-        role="wide_activation",
-        operators=("conv", "linear"),
-        formats="values that are not consecutive (binary, midrise<bits>, own tables), made from a 16-bit value",
-        applies=lambda f: not f.uniform,
-        reason="a layer's operand becomes such values by a table of 256 entries, one for each byte",
-        remedy="store the value that the layer reads in uint8, or give a format of consecutive values as activations",
     ),
 )
 
