@@ -88,7 +88,7 @@ CASES = {
     "nameless data": (["quantize", "{float}", "{out}", "--data", "{in}/names.npz"], "'image'"),
     "empty data": (["quantize", "{float}", "{out}", "--data", "{in}/empty.npz"], "sample"),
     "misshapen data": (["quantize", "{float}", "{out}", "--data", "{in}/shape.npz"], "shape"),
-    "unknown recipe": ([*QUANTIZE, "--recipe", "w4a88"], "w4a8"),
+    "unknown recipe": ([*QUANTIZE, "--recipe", "w4a88"], "did you mean w4a8"),
     "recipe of an unknown format": ([*QUANTIZE, "--recipe", "wternry_a8"], "ternary"),
     "missing recipe file": ([*QUANTIZE, "--recipe", "{in}/no.toml"], "no.toml"),
     "recipe file that is no TOML": ([*QUANTIZE, "--recipe", "{in}/text.toml"], "TOML"),
