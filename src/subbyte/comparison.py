@@ -13,7 +13,6 @@ import numpy.typing as npt
 from subbyte.arithmetic import boundary
 from subbyte.graph.ir import Graph, IntType, Node
 from subbyte.graph.ops.op import IntCall
-from subbyte.quantization.lowering import RECODED
 
 if TYPE_CHECKING:
     from subbyte.model import QuantizedModel
@@ -115,14 +114,13 @@ def _evaluate(graph: Graph, node: Node, exact: Mapping[str, Array]) -> Array:
             inputs.append(graph.constants[name])
             continue
         type_ = _int_type(graph, name)
-        real = exact.get(name, exact.get(name.partition(RECODED)[0]))
-        if real is None:  # made by a node that the float network does not have
+        if name in exact:
+            args = (type_.scale, type_.zero_point, type_.lo, type_.hi, type_.storage)
+            inputs.append(boundary.quantize(exact[name].astype(np.float32), *args))
+        else:  # made by a node that the float network does not have
             made = graph.producer(name)
             assert made is not None
             inputs.append(_evaluate(graph, made, exact))
-        else:
-            args = (type_.scale, type_.zero_point, type_.lo, type_.hi, type_.storage)
-            inputs.append(boundary.quantize(real.astype(np.float32), *args))
     types = [graph.types.get(name) for name in node.inputs]
     ints = [t if isinstance(t, IntType) else None for t in types]
     return np.asarray(node.op.numpy(IntCall(inputs, ints, _int_type(graph, node.output))))

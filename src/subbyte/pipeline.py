@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from subbyte.arithmetic.requant import Arithmetic
+from subbyte.arithmetic.requant import ARITHMETICS, Arithmetic
+from subbyte.errors import LoweringError, unknown_name
 from subbyte.graph.ir import Graph
 from subbyte.graph.passes import prepare
 from subbyte.ingest.data import Preprocess, batches, take
@@ -19,9 +18,10 @@ from subbyte.quantization.layers import quantize_layers, sample_limit
 from subbyte.quantization.lowering import lower
 from subbyte.quantization.recipe import Recipe, load_recipe
 from subbyte.quantization.resolve import resolve
-from subbyte.quantization.scheme import make_scheme, with_fixed_types
+from subbyte.quantization.scheme import make_scheme
 from subbyte.quantization.slots import find_slots
-from subbyte.quantization.snap import snap_scales, unbend
+from subbyte.quantization.snap import snap_scales
+from subbyte.quantization.unbend import unbend
 
 if TYPE_CHECKING:
     import torch
@@ -69,11 +69,11 @@ def quantize(
     Raises:
         SubbyteError: in four parts, for a recipe, data or network that cannot be quantized.
     """
+    if arithmetic not in ARITHMETICS:
+        raise LoweringError(*unknown_name("arithmetic", arithmetic, ARITHMETICS))
     report = progress or (lambda stage, done, total: None)
     chosen = load_recipe(recipe)
-    graph = prepare(model)
-    if arithmetic == "shift":
-        graph = unbend(graph)
+    graph = unbend(prepare(model), arithmetic)
     data = batches(calibration, graph, batch_size=BATCH_SIZE, limit=samples, seed=seed, preprocess=preprocess)
 
     choices = resolve(chosen, graph)
@@ -82,10 +82,9 @@ def quantize(
     types = calibrate(graph, slots, data, JUDGED_SAMPLES, report)
     if arithmetic == "shift":
         types = snap_scales(graph, groups, types)
-    scheme = make_scheme(graph, groups, slots, with_fixed_types(slots, types), choices, arithmetic)
+    scheme = make_scheme(graph, groups, slots, types, choices, arithmetic)
 
     feeds = take(data, sample_limit(graph, samples))
     layers = quantize_layers(scheme, feeds, chosen.bias_correction, report)
     integer = lower(scheme, layers)
-    used = len(np.asarray(next(iter(feeds.values()))))
-    return QuantizedModel(integer, provenance(chosen.name, arithmetic, used, seed, preprocess))
+    return QuantizedModel(integer, provenance(chosen.name, arithmetic, data.samples, seed, preprocess))

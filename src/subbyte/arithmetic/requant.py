@@ -73,7 +73,7 @@ def multiplier(ratio: float, arithmetic: Arithmetic) -> tuple[int, int]:
         m, exponent = m >> 1, exponent + 1
     n = bits - exponent
     if n < 1:
-        raise _too_large(ratio, 2.0 ** (bits - 1))
+        raise _too_large(ratio, 2.0 ** (bits - 1), ", or use arithmetic='m31'" if arithmetic == "m15" else "")
     return (m, n) if n <= MAX_SHIFT else (0, 1)
 
 
@@ -91,9 +91,9 @@ def _shift_multiplier(ratio: float, mantissa: float, n: int) -> tuple[int, int]:
     return (1, n) if n >= 1 else (1 << (1 - n), 1)
 
 
-def _too_large(ratio: float, limit: float) -> LoweringError:
+def _too_large(ratio: float, limit: float, way_out: str = "") -> LoweringError:
     return LoweringError(
         f"the rescale ratio {ratio} is too large",
         f"ratios stay below {limit}",
-        "calibrate on data that excites the layer: its range collapsed",
+        f"calibrate on data that excites the layer: its range collapsed{way_out}",
     )

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from subbyte.graph.ir import Graph, Node
-
-MOVES = ("reshape", "transpose", "slice", "pad", "max_pool", "resize_nearest", "identity", "concat")
-"""Operators whose result consists of their operand's numbers (and zeros)."""
+from subbyte.graph.ops.concat import Concat
+from subbyte.quantization.parts import FIXED_RANGE, moves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,45 +29,52 @@ class Group:
     readers: tuple[Node, ...]
 
 
-def moves(node: Node) -> bool:
-    """Whether the node only moves numbers."""
-    return node.op.name in MOVES and (node.op.name != "pad" or not getattr(node.op, "value", 0.0))
+class Classes:
+    """Sets of names that grow together (union-find)."""
+
+    def __init__(self) -> None:
+        self._parent: dict[str, str] = {}
+
+    def find(self, name: str) -> str:
+        """The name that stands for all names joined with this one."""
+        while name in self._parent:
+            name = self._parent[name]
+        return name
+
+    def join(self, a: str, b: str) -> None:
+        """From now on both have one representative."""
+        a, b = self.find(a), self.find(b)
+        if a != b:
+            self._parent[a] = b
 
 
 def find_groups(graph: Graph) -> Sequence[Group]:
     """The groups of a prepared float graph, in execution order of their first members.
 
-    A concat joins a branch into its own group only where nothing else reads the branch; other branches are rescaled.
+    A concat joins a branch into its own group only where nothing else reads the branch and its scale is free; other
+    branches are rescaled.
     """
-    parent: dict[str, str] = {v: v for v in graph.types}
-
-    def find(value: str) -> str:
-        while parent[value] != value:
-            value = parent[value]
-        return value
-
+    classes = Classes()
     for node in graph:
         if not moves(node):
             continue
         for value in graph.activations(node):
-            if node.op.name != "concat" or _only_read_by(graph, value, node):
-                parent[find(value)] = find(node.output)
+            if not isinstance(node.op, Concat) or _joins(graph, value, node):
+                classes.join(value, node.output)
     members: dict[str, list[str]] = {}
-    for value in _in_order(graph):
-        members.setdefault(find(value), []).append(value)
+    for value in (*graph.inputs, *(n.output for n in graph)):
+        members.setdefault(classes.find(value), []).append(value)
     return [_group(graph, values) for values in members.values()]
 
 
-def _only_read_by(graph: Graph, value: str, node: Node) -> bool:
+def _joins(graph: Graph, value: str, reader: Node) -> bool:
+    """Whether a concat may decide the quantization of a branch, back to what made its numbers."""
     made = graph.producer(value)
-    if made is None or value in graph.outputs:
+    if made is None or value in graph.outputs or type(made.op) in FIXED_RANGE:
         return False
-    chain_free = all(_only_read_by(graph, i, made) for i in graph.activations(made)) if moves(made) else True
-    return chain_free and graph.consumers(value) == (node,)
-
-
-def _in_order(graph: Graph) -> list[str]:
-    return [*graph.inputs, *(n.output for n in graph)]
+    if graph.consumers(value) != (reader,):
+        return False
+    return not moves(made) or all(_joins(graph, i, made) for i in graph.activations(made))
 
 
 def _group(graph: Graph, values: list[str]) -> Group:
@@ -76,10 +82,13 @@ def _group(graph: Graph, values: list[str]) -> Group:
     makers = [
         n for n in graph if n.output in inside and not (moves(n) and all(i in inside for i in graph.activations(n)))
     ]
-    readers = [n for n in graph if any(i in inside for i in n.inputs) and n.output not in inside]
-    observed = [v for v in values if v in graph.inputs or any(n.output == v for n in makers)]
+    made = {n.output for n in makers}
     return Group(
-        root=values[0], values=tuple(values), observed=tuple(observed), makers=tuple(makers), readers=tuple(readers)
+        root=values[0],
+        values=tuple(values),
+        observed=tuple(v for v in values if v in graph.inputs or v in made),
+        makers=tuple(makers),
+        readers=tuple(n for n in graph if n.output not in inside and not inside.isdisjoint(n.inputs)),
     )
 
 

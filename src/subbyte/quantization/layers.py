@@ -10,23 +10,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from subbyte.formats import get_format
+from subbyte.errors import SubbyteError
 from subbyte.formats.qtensor import QTensor
 from subbyte.graph.ir import Graph, Node
+from subbyte.graph.ops.affine import Affine
+from subbyte.graph.ops.rectify import rectified
 from subbyte.graph.torch_executor import FloatExecutor
+from subbyte.graph.verify import place_of
 from subbyte.quantization.calibrate import Feeds, Progress
 from subbyte.quantization.fake_quant import fake_quantize
-from subbyte.quantization.recipe import LAYER_OPERATORS
+from subbyte.quantization.parts import Layer, Scaling, without_rectify
 from subbyte.quantization.scheme import Scheme
 from subbyte.quantization.weights import Reals, affine_weight, fit_bias, quantize_layer_weight
 
 if TYPE_CHECKING:
     import torch
+
+    Chunks: TypeAlias = list[torch.Tensor]
 
 CHUNK = 32
 """Samples run at once."""
@@ -93,8 +98,8 @@ class _Walk:
         self.correct = bias_correction
         self.executor = FloatExecutor(scheme.graph)
         self.layers: dict[str, LayerWeights] = {}
-        self.exact: dict[str, list[torch.Tensor]] = {}
-        self.coarse: dict[str, list[torch.Tensor]] = {}
+        self.exact: dict[str, Chunks] = {}
+        self.coarse: dict[str, Chunks] = {}
         self.last_use = {i: k for k, n in enumerate(scheme.graph) for i in n.inputs}
         for name in scheme.graph.inputs:
             samples = torch.from_numpy(np.ascontiguousarray(feeds[name], np.float32))
@@ -103,75 +108,70 @@ class _Walk:
 
     def step(self, k: int, node: Node) -> None:
         """Quantize the node if it has weights, then run both versions of it."""
-        operands = self._operands(node)
-        if node.op.name in (*LAYER_OPERATORS, "affine"):
-            self._layer(node, operands)
+        operands = {name: self._operand(node, name) for name in self.graph.activations(node)}
+        if isinstance(node.op, Scaling):
+            exact, coarse = self._layer(node, node.op, operands[node.inputs[0]])
         else:
-            self.exact[node.output] = self._run(node, self.exact)
-            self.coarse[node.output] = self._run(node, operands)
+            exact, coarse = self._run(node, self.exact), self._run(node, operands)
         stored = self.scheme.stored(node.output)
-        self.coarse[node.output] = [fake_quantize(y, stored) for y in self.coarse[node.output]]
+        self.exact[node.output] = exact
+        self.coarse[node.output] = [fake_quantize(y, stored) for y in coarse]
         for name in set(node.inputs) & set(self.exact):
             if self.last_use[name] <= k:
                 del self.exact[name], self.coarse[name]
 
-    def _operands(self, node: Node) -> dict[str, list[torch.Tensor]]:
-        """The node's activations as it reads them."""
-        result = {}
-        for name in self.graph.activations(node):
-            read, stored = self.scheme.operand(node, name), self.scheme.stored(name)
-            same = read.format is stored.format
-            result[name] = self.coarse[name] if same else [fake_quantize(x, read) for x in self.coarse[name]]
-        return result
+    def _operand(self, node: Node, name: str) -> Chunks:
+        """The quantized value as the node reads it."""
+        read, stored = self.scheme.operand(node, name), self.scheme.stored(name)
+        chunks = self.coarse[name]
+        return chunks if read == stored else [fake_quantize(x, read) for x in chunks]
 
-    def _run(self, node: Node, env: Mapping[str, list[torch.Tensor]]) -> list[torch.Tensor]:
+    def _run(self, node: Node, env: Mapping[str, Chunks]) -> Chunks:
         names = self.graph.activations(node)
-        chunks = range(len(next(iter(self.exact.values()))))
-        return [self.executor.step(node, {i: env[i][c] for i in names}) for c in chunks]
+        return [self.executor.step(node, {i: env[i][c] for i in names}) for c in range(len(env[names[0]]))]
 
-    def _layer(self, node: Node, operands: Mapping[str, list[torch.Tensor]]) -> None:
+    def _layer(self, node: Node, op: Scaling, operand: Chunks) -> tuple[Chunks, Chunks]:
+        """Quantize one layer and correct its bias; float and quantized results."""
         import torch
 
-        axis = node.op.axis if node.op.name == "affine" else -1  # type: ignore[attr-defined]
-        rectify: Any = node.op.rectify  # type: ignore[attr-defined]
-        linear = replace(node, op=replace(node.op, rectify=None))  # type: ignore[type-var]
-        exact = self._run(linear, self.exact)
-        layer = self._quantize(node)
-        weight = torch.from_numpy(self._float_weight(node, layer.weight))
-        bias = torch.from_numpy(layer.bias.astype(np.float32))
-        coarse = [linear.op.torch(x, weight, bias) for x in operands[node.inputs[0]]]
-        shift = _means(exact, axis) - _means(coarse, axis)
-        if self.correct and node.op.name != "affine":
+        linear = without_rectify(op)
+        exact = self._run(replace(node, op=linear), self.exact)
+        layer = self._quantize(node, op)
+        reals = layer.weight.dequantize().reshape(self._weight(node).shape)
+        weight, bias = torch.from_numpy(reals), torch.from_numpy(layer.bias.astype(np.float32))
+        coarse = [linear.torch(x, weight, bias) for x in operand]
+        if self.correct and isinstance(op, Layer):
+            shift = _means(exact) - _means(coarse)
             coarse = [y + torch.from_numpy(shift.astype(np.float32)) for y in coarse]
-            bias64 = layer.bias + shift
-            s_x = self.scheme.operand(node, node.inputs[0]).scale
-            float_weight = np.asarray(self.graph.constants[node.inputs[1]], np.float32)
-            layer = LayerWeights(weight=fit_bias(float_weight, layer.weight, bias64, s_x), bias=bias64)
+            layer = self._with_bias(node, layer, layer.bias + shift)
         self.layers[node.name] = layer
-        self.exact[node.output] = [rectify.torch(y) if rectify else y for y in exact]
-        self.coarse[node.output] = [rectify.torch(y) if rectify else y for y in coarse]
+        return [rectified(op.rectify, y) for y in exact], [rectified(op.rectify, y) for y in coarse]
 
-    def _quantize(self, node: Node) -> LayerWeights:
-        scheme = self.scheme
-        weight = np.asarray(self.graph.constants[node.inputs[1]], np.float32)
+    def _quantize(self, node: Node, op: Scaling) -> LayerWeights:
+        weight, scheme = self._weight(node), self.scheme
         has_bias = len(node.inputs) > 2
         bias = np.asarray(self.graph.constants[node.inputs[2]], np.float64) if has_bias else np.zeros(len(weight))
         s_x, s_y = scheme.operand(node, node.inputs[0]).scale, scheme.stored(node.output).scale
-        if node.op.name == "affine":
-            tensor = affine_weight(weight.astype(np.float64), get_format("int8"), scheme.arithmetic, bias, s_x, s_y)
-        else:
-            choice = scheme.choices[node.name]
-            tensor = quantize_layer_weight(weight, choice, scheme.arithmetic, bias, s_x, s_y)
+        try:
+            if isinstance(op, Affine):
+                tensor = affine_weight(weight, scheme.arithmetic, bias, s_x, s_y)
+            else:
+                tensor = quantize_layer_weight(weight, scheme.choices[node.name], scheme.arithmetic, bias, s_x, s_y)
+        except SubbyteError as error:
+            raise error.at(place_of(self.graph, node)) from error
         return LayerWeights(weight=tensor, bias=bias)
 
-    @staticmethod
-    def _float_weight(node: Node, weight: QTensor) -> npt.NDArray[np.float32]:
-        reals = weight.dequantize()
-        return reals.reshape(-1) if node.op.name == "affine" else reals
+    def _with_bias(self, node: Node, layer: LayerWeights, bias: Reals) -> LayerWeights:
+        s_x = self.scheme.operand(node, node.inputs[0]).scale
+        return LayerWeights(weight=fit_bias(self._weight(node), layer.weight, bias, s_x), bias=bias)
+
+    def _weight(self, node: Node) -> npt.NDArray[np.float32]:
+        """Float weights, output channel first."""
+        return np.asarray(self.graph.constants[node.inputs[1]], np.float32)
 
 
-def _means(chunks: list[torch.Tensor], axis: int) -> Reals:
-    """Mean over everything but the channel axis, float64."""
-    flat = [chunk.movedim(axis, -1).reshape(-1, chunk.shape[axis]) for chunk in chunks]
-    total = sum((rows.double().sum(dim=0).numpy() for rows in flat), start=np.zeros(flat[0].shape[1]))
-    return np.asarray(total / sum(len(rows) for rows in flat))
+def _means(chunks: Chunks) -> Reals:
+    """Mean over everything but the channels, which come last; float64."""
+    rows = [chunk.reshape(-1, chunk.shape[-1]) for chunk in chunks]
+    total = sum((r.double().sum(dim=0).numpy() for r in rows), start=np.zeros(rows[0].shape[1]))
+    return np.asarray(total / sum(len(r) for r in rows))

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from subbyte.errors import RecipeError
+from subbyte.errors import RecipeError, SubbyteError, unknown_name
 from subbyte.formats import get_format
-from subbyte.formats.levels import check_pair
+from subbyte.formats.levels import check_pair, pairs
+from subbyte.formats.quantize import METHODS
+from subbyte.ranges import get_observer
 
 LAYER_OPERATORS = ("conv", "linear")
+GRANULARITIES = ("per_channel", "per_tensor")
+
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +36,10 @@ class Rule:
         granularity: ``per_channel`` or ``per_tensor`` scales of the weights.
         weight_method: ``min_max`` or ``mse``; None takes min_max at 8 bits and mse below.
         symmetric: False gives weights a zero point.
+
+    Raises:
+        RecipeError: an operator, granularity, method, observer or path that means nothing, or a value of a wrong type.
+        FormatError: an unknown format.
     """
 
     operator: tuple[str, ...] = ()
@@ -41,6 +51,16 @@ class Rule:
     granularity: str | None = None
     weight_method: str | None = None
     symmetric: bool | None = None
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _check_names("operator with weights", self.operator, LAYER_OPERATORS)
+        _check_names("granularity", [self.granularity], GRANULARITIES)
+        _check_names("weight method", [self.weight_method], METHODS)
+        _check_path(self.path)
+        _check_formats(self.weights, self.activations, self.storage)
+        if self.observer is not None:
+            get_observer(self.observer)
 
     def matches(self, operator: str, name: str, module: str) -> bool:
         """Whether the rule speaks of a layer."""
@@ -59,9 +79,14 @@ class Recipe:
         ignored_scope: regular expressions; matching layers stay at 8 bits (nothing is ever left in float).
         input: format of the network's inputs.
         output: format of the network's outputs.
+        first_input: operand format of layers that no other layer precedes.
         last_input: operand format of layers that no other layer follows.
         first_last_weights: weight format of the first and last layers; None takes the rules'.
         bias_correction: sequential correction of every layer's mean.
+
+    Raises:
+        RecipeError: an ignored scope is no regular expression, or a value has a wrong type.
+        FormatError: an unknown format.
     """
 
     name: str
@@ -69,9 +94,16 @@ class Recipe:
     ignored_scope: tuple[str, ...] = ()
     input: str = "uint8"
     output: str = "int16"
+    first_input: str = "uint8"
     last_input: str = "uint8"
     first_last_weights: str | None = None
     bias_correction: bool = True
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        for pattern in self.ignored_scope:
+            _check_path(pattern)
+        _check_formats(self.input, self.output, self.first_input, self.last_input, self.first_last_weights)
 
 
 _PAIR = re.compile(r"x(\d+)_w(\d+)")
@@ -101,6 +133,17 @@ def _short(name: str) -> tuple[str, str] | None:
     return None
 
 
+def _unknown(name: str) -> RecipeError:
+    """The error of a name that has none of the forms, with the nearest names that have."""
+    names = [f"w{w}a{a}" for w in range(1, 9) for a in range(1, 9)] + ["wternary_a8", "wternary_a4"]
+    near = difflib.get_close_matches(name.lower(), [*names, *(pair.recipe for pair in pairs())], n=3)
+    return RecipeError(
+        f"recipe {name!r} is unknown",
+        "a recipe is w<bits>a<bits>, w<format>_a<format>, x<levels>_w<levels>, a Recipe, or the path of a .toml file",
+        f"did you mean {' or '.join(near)}?" if near else "use w8a8, w4a8, w4a4, w2a8, wternary_a8 or x31_w17",
+    )
+
+
 def named_recipe(name: str) -> Recipe:
     """The recipe of a short name.
 
@@ -118,11 +161,7 @@ def named_recipe(name: str) -> Recipe:
             stem, modifier = name.removesuffix(suffix), suffix
     formats = _short(stem)
     if formats is None:
-        raise RecipeError(
-            f"recipe {name!r} is unknown",
-            "a recipe is a short name, a Recipe, or the path of a .toml file",
-            "use w8a8, w4a8, w4a4, w2a8, wternary_a8, x31_w17 or another w<bits>a<bits> / x<levels>_w<levels>",
-        )
+        raise _unknown(name)
     weights, activations = (get_format(f) for f in formats)
     keep_ends = modifier == "_first_last_8" or (not modifier and weights.levels < _LOW_LEVELS)
     return Recipe(
@@ -151,38 +190,71 @@ def _from_toml(path: Path) -> Recipe:
             "check the path and the syntax",
             str(path),
         ) from error
+    place = f"{path}, top level"
     base = named_recipe(str(table.pop("base", "w8a8")))
-    rules = base.rules + tuple(_rule(r, path, i) for i, r in enumerate(table.pop("rule", []), 1))
-    known = {f.name for f in fields(Recipe)} - {"rules"}
-    _refuse_unknown(table, known | {"base", "rule"}, f"{path}, top level")
+    listed = table.pop("rule", [])
+    if not isinstance(listed, list) or not all(isinstance(rule, dict) for rule in listed):
+        raise RecipeError(f"rule is {listed!r}", "rules are tables", "write [[rule]] above each of them", place)
+    rules = base.rules + tuple(_rule(r, f"{path}, rule {i}") for i, r in enumerate(listed, 1))
+    _refuse_unknown(table, {f.name for f in fields(Recipe)} - {"rules"} | {"base", "rule"}, place)
     table.setdefault("name", path.stem)
-    for key in ("input", "output", "last_input", "first_last_weights"):
-        if key in table:
-            get_format(table[key])
-    if "ignored_scope" in table:
-        table["ignored_scope"] = tuple(table["ignored_scope"])
-    return replace(base, rules=rules, **table)
+    return _placed(lambda: replace(base, rules=rules, **_tuples(table, "ignored_scope")), place)
 
 
-def _rule(table: Mapping[str, Any], path: Path, number: int) -> Rule:
-    place = f"{path}, rule {number}"
+def _rule(table: Mapping[str, Any], place: str) -> Rule:
     _refuse_unknown(table, {f.name for f in fields(Rule)}, place)
+    return _placed(lambda: Rule(**_tuples(table, "operator")), place)
+
+
+def _tuples(table: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The table with one key's list, or single name, as a tuple."""
     values = dict(table)
-    operator = values.get("operator", ())
-    values["operator"] = (operator,) if isinstance(operator, str) else tuple(operator)
-    for name in values["operator"]:
-        if name not in LAYER_OPERATORS:
-            raise RecipeError(
-                f"operator {name!r} has no weights", f"rules speak of {LAYER_OPERATORS}", "drop it", place
-            )
+    if isinstance(values.get(key), str | list):
+        values[key] = (values[key],) if isinstance(values[key], str) else tuple(values[key])
+    return values
+
+
+def _placed(make: Callable[[], _Made], place: str) -> _Made:
+    """What ``make`` returns; its errors get a place."""
     try:
-        re.compile(values.get("path", ""))
+        return make()
+    except SubbyteError as error:
+        raise error.at(place) from error
+
+
+def _check_types(made: Rule | Recipe) -> None:
+    """Texts are texts, flags are flags and lists are tuples of texts, as annotated."""
+    for f in fields(made):
+        value, kind = getattr(made, f.name), str(f.type)
+        if kind == "tuple[str, ...]":
+            good = isinstance(value, tuple) and all(isinstance(v, str) for v in value)
+        elif kind.startswith("tuple"):
+            good = isinstance(value, tuple) and all(isinstance(v, Rule) for v in value)
+        else:
+            good = isinstance(value, bool if kind.startswith("bool") else str)
+        if not good and not (value is None and kind.endswith("None")):
+            raise RecipeError(f"{f.name} is {value!r}", f"{f.name} is {kind}", f"correct {f.name}")
+
+
+def _check_names(kind: str, names: Iterable[str | None], known: Sequence[str]) -> None:
+    for name in names:
+        if name is not None and name not in known:
+            raise RecipeError(*unknown_name(kind, name, known))
+
+
+def _check_path(path: str) -> None:
+    try:
+        re.compile(path)
     except re.error as error:
-        raise RecipeError(f"path is no regular expression: {error}", "path is searched", "escape it", place) from error
-    for key in ("weights", "activations", "storage"):
-        if key in values:
-            get_format(values[key])
-    return Rule(**values)
+        raise RecipeError(
+            f"{path!r} is no regular expression: {error}", "paths are searched as regular expressions", "escape it"
+        ) from error
+
+
+def _check_formats(*names: str | None) -> None:
+    for name in names:
+        if name is not None:
+            get_format(name)
 
 
 def _refuse_unknown(table: Mapping[str, Any], known: set[str], place: str) -> None:

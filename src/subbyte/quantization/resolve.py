@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from subbyte.errors import RecipeError
 from subbyte.formats import get_format
 from subbyte.formats.format import Format
+from subbyte.formats.refusals import require_legal
 from subbyte.graph.ir import Graph, Node
+from subbyte.graph.verify import place_of
 from subbyte.quantization.recipe import LAYER_OPERATORS, Recipe, Rule
 
 
@@ -42,7 +44,10 @@ def resolve(recipe: Recipe, graph: Graph) -> Mapping[str, LayerChoice]:
 
     Raises:
         RecipeError: a rule or an ignored scope matches no layer.
+        FormatError: a format is refused in the role that the recipe gives it; the place names the layer.
     """
+    for field in ("input", "output"):
+        require_legal(get_format(getattr(recipe, field)), "storage", place=f"{field} of recipe {recipe.name!r}")
     layers = [n for n in graph if n.op.name in LAYER_OPERATORS]
     _check_rules(recipe, layers)
     first, last = _ends(graph, layers)
@@ -50,13 +55,22 @@ def resolve(recipe: Recipe, graph: Graph) -> Mapping[str, LayerChoice]:
     for node in layers:
         merged = _merge([r for r in recipe.rules if r.matches(node.op.name, node.name, node.module)])
         if recipe.first_last_weights and node.name in first | last:
-            merged = _override(merged, recipe, node, recipe.first_last_weights, merged.activations)
-        if node.name in last:
-            merged = _override(merged, recipe, node, merged.weights, recipe.last_input)
+            merged = _override(merged, recipe, node, weights=recipe.first_last_weights)
+        if node.name in first | last:
+            operand = recipe.last_input if node.name in last else recipe.first_input
+            merged = _override(merged, recipe, node, activations=operand)
         if any(re.search(p, t) for p in recipe.ignored_scope for t in (node.name, node.module)):
-            merged = replace(merged, weights="int8", activations="uint8")
+            merged = replace(merged, weights="int8", activations="uint8", symmetric=True)
         choices[node.name] = _choice(merged)
+        _require_legal(choices[node.name], node, f"{place_of(graph, node)}, recipe {recipe.name!r}")
     return choices
+
+
+def _require_legal(choice: LayerChoice, node: Node, place: str) -> None:
+    require_legal(choice.weights, "weight" if choice.symmetric else "affine_weight", node.op.name, place)
+    require_legal(choice.operand, "activation", node.op.name, place)
+    if choice.storage is not None:
+        require_legal(choice.storage, "storage", node.op.name, place)
 
 
 def _merge(rules: list[Rule]) -> Rule:
@@ -68,10 +82,16 @@ def _merge(rules: list[Rule]) -> Rule:
     return Rule(**values)
 
 
-def _override(merged: Rule, recipe: Recipe, node: Node, weights: str | None, activations: str | None) -> Rule:
+def _override(
+    merged: Rule, recipe: Recipe, node: Node, weights: str | None = None, activations: str | None = None
+) -> Rule:
     """Network-wide defaults for the ends give way to rules that name the layer by its path."""
     named = _merge([r for r in recipe.rules if r.path and r.matches(node.op.name, node.name, node.module)])
-    return replace(merged, weights=named.weights or weights, activations=named.activations or activations)
+    return replace(
+        merged,
+        weights=named.weights or weights or merged.weights,
+        activations=named.activations or activations or merged.activations,
+    )
 
 
 def _choice(rule: Rule) -> LayerChoice:

@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 from subbyte.arithmetic.requant import Arithmetic
 from subbyte.graph.ir import Graph, IntType, Node
 from subbyte.quantization.groups import Group, group_of
+from subbyte.quantization.parts import FIXED_RANGE
 from subbyte.quantization.resolve import LayerChoice
 from subbyte.quantization.slots import Slots, operand_format
-
-_FIXED = {"softmax": (2.0**-15, 0), "log_softmax": (2.0**-11, 32767), "argmax": (1.0, 0)}
-"""Scale and zero point of results that are the same for every network; log-softmax reaches down to -32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,17 +47,6 @@ class Scheme:
         return replace(self.types[self.groups[value].root, wanted.name], shape=stored.shape)
 
 
-def with_fixed_types(slots: Slots, types: Mapping[tuple[str, str], IntType]) -> dict[tuple[str, str], IntType]:
-    """The types with those operators' own scales whose results are the same for every network."""
-    fixed = dict(types)
-    for slot in slots.storage.values():
-        for maker in slot.group.makers:
-            if maker.op.name in _FIXED:
-                scale, zero_point = _FIXED[maker.op.name]
-                fixed[slot.key] = replace(types[slot.key], scale=scale, zero_point=zero_point)
-    return fixed
-
-
 def make_scheme(
     graph: Graph,
     groups: Sequence[Group],
@@ -68,7 +55,13 @@ def make_scheme(
     choices: Mapping[str, LayerChoice],
     arithmetic: Arithmetic,
 ) -> Scheme:
-    """A Scheme from its parts."""
+    """A Scheme from its parts; operators whose results have one scale for all networks get that one."""
+    fixed = dict(types)
+    for slot in slots.storage.values():
+        for maker in slot.group.makers:
+            if type(maker.op) in FIXED_RANGE:
+                scale, zero_point = FIXED_RANGE[type(maker.op)]
+                fixed[slot.key] = replace(types[slot.key], scale=scale, zero_point=zero_point)
     return Scheme(
-        graph=graph, groups=group_of(groups), slots=slots, types=types, choices=choices, arithmetic=arithmetic
+        graph=graph, groups=group_of(groups), slots=slots, types=fixed, choices=choices, arithmetic=arithmetic
     )

@@ -8,16 +8,10 @@ from dataclasses import dataclass
 from subbyte.formats import get_format
 from subbyte.formats.format import Format
 from subbyte.graph.ir import Graph, Node
-from subbyte.graph.ops.rectify import Rectify
 from subbyte.quantization.groups import Group
-from subbyte.quantization.recipe import LAYER_OPERATORS, Recipe
+from subbyte.quantization.parts import FIXED_RANGE, READS_WIDE, reads_bytes
+from subbyte.quantization.recipe import Recipe
 from subbyte.quantization.resolve import LayerChoice
-
-FIXED_RANGE = ("softmax", "log_softmax", "argmax")
-"""Operators whose result has one scale for all networks."""
-
-_READS_WIDE = ("softmax", "log_softmax", "argmax")
-_BYTE_OPERAND = ("conv", "linear", "affine", "unary")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +51,17 @@ class Slots:
 
 def operand_format(node: Node, stored: Format, choices: Mapping[str, LayerChoice]) -> Format | None:
     """Format to which a node's activation must be re-coded before it; None takes it as stored."""
-    bent = isinstance(node.op, Rectify) and node.op.slope != 1.0
-    if node.op.name not in _BYTE_OPERAND and not bent:
+    if not reads_bytes(node.op):
         return None
-    wanted = choices[node.name].operand if node.op.name in LAYER_OPERATORS else get_format("uint8")
+    wanted = _multiplied(node, choices)
     if stored.storage == "uint8" and stored.levels <= wanted.levels:
         return None
     return wanted
+
+
+def _multiplied(node: Node, choices: Mapping[str, LayerChoice]) -> Format:
+    """What a node works on: a layer's operand format, 8 bits elsewhere."""
+    return choices[node.name].operand if node.name in choices else get_format("uint8")
 
 
 def find_slots(graph: Graph, groups: Sequence[Group], choices: Mapping[str, LayerChoice], recipe: Recipe) -> Slots:
@@ -94,17 +92,18 @@ def find_slots(graph: Graph, groups: Sequence[Group], choices: Mapping[str, Laye
 
 
 def _storage_format(graph: Graph, group: Group, choices: Mapping[str, LayerChoice], recipe: Recipe) -> Format:
-    if any(v in graph.inputs for v in group.values):
+    inside = set(group.values)
+    if not inside.isdisjoint(graph.inputs):
         return get_format(recipe.input)
-    if any(n.op.name in FIXED_RANGE for n in group.makers):
+    if any(type(n.op) in FIXED_RANGE for n in group.makers):
         return get_format("int16")
-    if any(v in graph.outputs for v in group.values) or any(n.op.name in _READS_WIDE for n in group.readers):
+    if not inside.isdisjoint(graph.outputs) or any(isinstance(n.op, READS_WIDE) for n in group.readers):
         return get_format(recipe.output)
     asked = [choices[n.name].storage for n in group.makers if n.name in choices]
     for format_ in asked:
         if format_ is not None:
             return format_
-    wanted = {choices[n.name].operand.name if n.name in choices else "uint8" for n in group.readers}
+    wanted = {_multiplied(n, choices).name for n in group.readers}
     if len(wanted) == 1 and (only := get_format(wanted.pop())).uniform:
         return only
     return get_format("uint8")

@@ -2,41 +2,34 @@
 
 A layer's weight scales absorb any ratio, so its result may have any scale. Means and average pools divide by their
 window: their result's scale is the operand's, times a power of two, divided by the window. Adds and concats need
-operands whose scales differ by powers of two. So each value gets an odd *factor*: scale = factor * 2**k.
+operands whose scales differ by powers of two. So each value gets a *factor*, a quotient of odd integers: scale =
+factor * 2**k.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 
 from subbyte.errors import LoweringError
 from subbyte.graph.ir import Graph, IntType, Node
-from subbyte.quantization.groups import Group, group_of
+from subbyte.graph.ops.add import Add, Sub
+from subbyte.graph.ops.avg_pool import AvgPool, divisors
+from subbyte.graph.ops.mean import Mean
+from subbyte.graph.ops.mul import Mul
+from subbyte.graph.ops.pad import Pad
+from subbyte.graph.ops.rectify import Rectify
+from subbyte.quantization.groups import Classes, Group, group_of
+from subbyte.quantization.parts import bent, moves
 
+Factors = Mapping[str, Fraction]
 
-def unbend(graph: Graph) -> Graph:
-    """The graph with fused leaky slopes taken out again: a slope is no power of two, so it becomes a table."""
-    nodes: list[Node] = []
-    types = dict(graph.types)
-    for node in graph:
-        rectify = getattr(node.op, "rectify", None)
-        if rectify is None or rectify.slope in (0.0, 1.0):
-            nodes.append(node)
-            continue
-        straight = f"{node.output}.straight"
-        types[straight] = types[node.output]
-        bare = replace(node.op, rectify=None)  # type: ignore[type-var]
-        nodes.append(replace(node, op=bare, output=straight))
-        bend = f"{node.name}.rectify"
-        nodes.append(Node(name=bend, op=rectify, inputs=(straight,), output=node.output, module=node.module))
-    return graph.evolve(types=types, nodes=tuple(nodes))
-
-
-_JOINS = ("add", "sub", "concat", "rectify")
+_REMEDY = "use arithmetic='m15' or 'm31'"
 
 
 def snap_scales(
@@ -45,83 +38,91 @@ def snap_scales(
     """The same types with scales raised to factor * 2**k.
 
     Raises:
-        LoweringError: an add or concat joins values whose factors differ (a mean over 3 joined with its own operand).
+        LoweringError: an add or concat joins values whose factors differ (a mean over 3 joined with its own operand),
+            or windows of one average pool divide by numbers that differ by more than a power of two.
     """
     factors = _factors(graph, groups)
     return {key: _snap(type_, factors[key[0]]) for key, type_ in types.items()}
 
 
-def _snap(type_: IntType, factor: float) -> IntType:
-    exponent = math.ceil(math.log2(type_.scale / factor) - 1e-9)
-    scale = float(np.float32(math.ldexp(factor, exponent)))
+def _snap(type_: IntType, factor: Fraction) -> IntType:
+    mantissa = 2 * math.frexp(factor)[0]  # in [1, 2)
+    exponent = min(math.ceil(math.log2(type_.scale / mantissa) - 1e-9), 126)
+    scale = float(np.float32(math.ldexp(mantissa, exponent)))
     if not type_.format.uniform or type_.storage == "int16":
         return replace(type_, scale=scale)
     below_zero = (type_.zero_point - type_.lo) * type_.scale / scale  # the lower end of the range stays
     return replace(type_, scale=scale, zero_point=min(type_.lo + round(below_zero), type_.hi))
 
 
-class _Classes:
-    """Union-find over group roots whose factors must agree."""
-
-    def __init__(self, roots: Sequence[str]) -> None:
-        self.parent = {r: r for r in roots}
-
-    def find(self, root: str) -> str:
-        while self.parent[root] != root:
-            root = self.parent[root]
-        return root
-
-    def join(self, a: str, b: str) -> None:
-        self.parent[self.find(a)] = self.find(b)
-
-
-def _factors(graph: Graph, groups: Sequence[Group]) -> dict[str, float]:
+def _factors(graph: Graph, groups: Sequence[Group]) -> Factors:
+    """The factor of every group, by root: the least fixed point of what operators force, from 1 everywhere."""
     owner = {v: g.root for v, g in group_of(groups).items()}
-    classes = _Classes([g.root for g in groups])
+    classes = Classes()
     for node in graph:
-        if node.op.name in _JOINS:
+        if _keeps_factor(node):
             for value in graph.activations(node):
                 classes.join(owner[value], owner[node.output])
-    factor: dict[str, float] = {}
-    for node in graph:
-        derived = _derived(graph, node, {v: factor.get(classes.find(owner[v]), 1.0) for v in graph.activations(node)})
-        if derived is None:
-            continue
-        key = classes.find(owner[node.output])
-        known = factor.setdefault(key, derived)
-        inherits = any(classes.find(owner[v]) == key for v in graph.activations(node))
-        if known != derived or (inherits and derived != 1.0):
-            raise LoweringError(
-                f"scales around {node.output!r} need the factors {known} and {derived}",
-                "in shift arithmetic joined values have scales that differ by powers of two",
-                "use arithmetic='m15' or 'm31'",
-                f"node {node.name!r}",
-            )
-    return {g.root: factor.get(classes.find(g.root), 1.0) for g in groups}
+    place = {v: classes.find(root) for v, root in owner.items()}
+    windows = {n.name: w for n in graph if (w := _window(graph, n)) is not None}
+    factors: dict[str, Fraction] = defaultdict(lambda: Fraction(1))
+    for _ in range(len(windows) + 2):
+        conflict = None
+        for node in graph:
+            if node.name in windows:
+                operands = [factors[place[i]] for i in node.inputs if i in place]
+                forced = _odd(math.prod(operands) / windows[node.name])
+                known = factors[place[node.output]]
+                if forced != known:
+                    conflict = _conflict(node, known, forced)
+                    factors[place[node.output]] = forced
+        if conflict is None:
+            return {g.root: factors[place[g.root]] for g in groups}
+    assert conflict is not None
+    raise conflict
 
 
-def _derived(graph: Graph, node: Node, operands: Mapping[str, float]) -> float | None:
-    """The factor that a node forces on its result; None where its scale is free."""
-    if node.op.name == "mul" and len(operands) == 2:
-        a, b = (operands[i] for i in node.inputs)
-        return _odd(a * b)
-    window = window_size(graph, node)
-    if window is None:
-        return None
-    return _odd(next(iter(operands.values())) / window)
+def _keeps_factor(node: Node) -> bool:
+    """Whether operands and result have scales that differ by powers of two."""
+    if isinstance(node.op, Rectify):
+        return not bent(node.op)
+    return isinstance(node.op, Add | Sub | Pad) or moves(node)
 
 
-def window_size(graph: Graph, node: Node) -> int | None:
-    """Number of cells that a mean or average pool divides by; None for other operators."""
-    if node.op.name == "avg_pool":
-        return math.prod(node.op.kernel)  # type: ignore[attr-defined]
-    if node.op.name == "mean":
+def _window(graph: Graph, node: Node) -> Fraction | None:
+    """What the product of the operands' factors is divided by; None for operators with results of any scale."""
+    if isinstance(node.op, Mul):
+        return Fraction(1) if len(graph.activations(node)) == 2 else None
+    if isinstance(node.op, Mean):
         shape = graph.types[node.inputs[0]].shape
-        return math.prod(shape[a] or 1 for a in node.op.axes)  # type: ignore[attr-defined]
+        return Fraction(math.prod(shape[a] or 1 for a in node.op.axes))
+    if isinstance(node.op, AvgPool):
+        return _pool_window(divisors(node.op, graph.types[node.inputs[0]].shape), node)
     return None
 
 
-def _odd(factor: float) -> float:
-    """The factor scaled by a power of two into [1, 2), as float32 holds it."""
-    mantissa, _ = math.frexp(factor)
-    return float(np.float32(2 * mantissa))
+def _pool_window(found: Iterable[int], node: Node) -> Fraction:
+    odd = {_odd(Fraction(d)) for d in found}
+    if len(odd) > 1:
+        raise LoweringError(
+            f"windows of the average pool divide by {', '.join(map(str, found))}",
+            "in shift arithmetic the divisors of one pool differ by powers of two",
+            f"{_REMEDY}, or count padded cells (count_include_pad)",
+            f"node {node.name!r} ({node.module})",
+        )
+    return odd.pop()
+
+
+def _conflict(node: Node, known: Fraction, forced: Fraction) -> LoweringError:
+    return LoweringError(
+        f"scales around {node.output!r} need factors that differ by {_odd(forced / known)}",
+        "in shift arithmetic joined values have scales that differ by powers of two",
+        _REMEDY,
+        f"node {node.name!r} ({node.module})",
+    )
+
+
+def _odd(factor: Fraction) -> Fraction:
+    """The factor without its powers of two."""
+    top, bottom = factor.numerator, factor.denominator
+    return Fraction(top // (top & -top), bottom // (bottom & -bottom))

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subbyte.arithmetic.requant import Arithmetic
-from subbyte.formats.format import Format
+from subbyte.formats import get_format
 from subbyte.formats.granularity import PerChannel, PerTensor
 from subbyte.formats.qtensor import QTensor
 from subbyte.formats.quantize import quantize_weight, requantize_with_scale
@@ -62,10 +62,16 @@ def fit_bias(weight: npt.NDArray[np.float32], tensor: QTensor, bias: Reals, s_x:
     return _rescale(weight, tensor, tensor.scale.astype(np.float64) * np.exp2(doublings))
 
 
-def affine_weight(scale: Reals, int8: Format, arithmetic: Arithmetic, bias: Reals, s_x: float, s_y: float) -> QTensor:
-    """A per-channel affine as depthwise 1x1 weights: each channel's one weight is +-127 of its own scale, so exact."""
-    weight = scale.astype(np.float32).reshape(-1, 1, 1, 1)
-    tensor = quantize_weight(weight, int8, PerChannel(axis=0), method="min_max", symmetric=True)
+def affine_weight(
+    scale: npt.NDArray[np.float32], arithmetic: Arithmetic, bias: Reals, s_x: float, s_y: float
+) -> QTensor:
+    """A per-channel affine as int8 depthwise 1x1 weights [C, 1, 1, 1].
+
+    Each channel's one weight is +-127 of its own scale and so exact, but for shift arithmetic: there it is one of
+    64..127 of a power of two.
+    """
+    weight = scale.reshape(-1, 1, 1, 1)
+    tensor = quantize_weight(weight, get_format("int8"), PerChannel(axis=0), method="min_max", symmetric=True)
     if arithmetic == "shift":
         exponent = np.ceil(np.log2(tensor.scale.astype(np.float64) * s_x / s_y) - 1e-9)
         tensor = _rescale(weight, tensor, np.exp2(exponent) * s_y / s_x)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from subbyte.errors import LoweringError
 from subbyte.graph.ir import Graph
-from subbyte.graph.verify import verify
+from subbyte.graph.ops.op import Op
+from subbyte.graph.verify import place_of, verify
 from subbyte.quantization.layers import LayerWeights
 from subbyte.quantization.lowering import elementwise, layers, movement, reductions
-from subbyte.quantization.lowering.context import RECODED, Lowering
+from subbyte.quantization.lowering.context import Lowering, Rule
 from subbyte.quantization.scheme import Scheme
 
-__all__ = ["RECODED", "lower"]
+__all__ = ["RULES", "lower"]
 
-_FAMILIES = (elementwise, layers, movement, reductions)  # importing them registers their rules
+RULES: Mapping[type[Op], Rule] = {**layers.RULES, **elementwise.RULES, **reductions.RULES, **movement.RULES}
+"""How each float operator is written in integers."""
 
 
 def lower(scheme: Scheme, weights: Mapping[str, LayerWeights]) -> Graph:
@@ -24,7 +27,15 @@ def lower(scheme: Scheme, weights: Mapping[str, LayerWeights]) -> Graph:
     """
     lowering = Lowering(scheme, weights)
     for node in scheme.graph:
-        lowering.lower(node)
+        rule = RULES.get(type(node.op))
+        if rule is None:
+            raise LoweringError(
+                f"operator {node.op.name!r} has no integer form",
+                f"operators with one are {', '.join(sorted(op.name for op in RULES))}",
+                "replace it in the network",
+                place_of(scheme.graph, node),
+            )
+        rule(lowering, node, node.op)
     graph = lowering.graph()
     verify(graph, "integer")
     return graph

@@ -5,39 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from subbyte.arithmetic.requant import multiplier
+from subbyte.arithmetic.requant import Arithmetic, multiplier
 from subbyte.errors import LoweringError
-from subbyte.graph.ir import Constant, Graph, IntType, Node, TensorType
+from subbyte.formats import get_format
+from subbyte.graph.ir import Constant, Graph, IntType, Node, Shape, TensorType
 from subbyte.graph.ops.lut import IntLut
 from subbyte.graph.ops.op import Op
 from subbyte.graph.ops.rectify import Rectify
 from subbyte.graph.ops.rescale import IntRescale
-from subbyte.quantization.fake_quant import nearest_stored
+from subbyte.graph.verify import place_of
+from subbyte.quantization.fake_quant import centred_values, nearest_stored
 from subbyte.quantization.layers import LayerWeights
 from subbyte.quantization.scheme import Scheme
 
-Rule: TypeAlias = "Callable[[Lowering, Node], None]"
+Rule: TypeAlias = "Callable[[Lowering, Node, Any], None]"
+"""Emits the integer form of a node; called with its operator, of the class under which the rule is listed."""
 
-RECODED = "::"
-"""A value re-coded for a layer is named ``value::format``."""
-
-_RULES: dict[str, Rule] = {}
-
-
-def lowers(*operators: str) -> Callable[[Rule], Rule]:
-    """Decorator: the function lowers these float operators."""
-
-    def register(rule: Rule) -> Rule:
-        for name in operators:
-            _RULES[name] = rule
-        return rule
-
-    return register
+Function: TypeAlias = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
 
 class Lowering:
@@ -54,17 +43,8 @@ class Lowering:
         self.types: dict[str, TensorType] = {v: scheme.stored(v) for v in scheme.graph.inputs}
         self.constants: dict[str, Constant] = {}
         self.nodes: list[Node] = []
-
-    def lower(self, node: Node) -> None:
-        """Emit the integer form of one float node."""
-        if node.op.name not in _RULES:
-            raise LoweringError(
-                f"operator {node.op.name!r} has no integer form",
-                f"operators with one are {', '.join(sorted(_RULES))}",
-                "replace it in the network",
-                f"node {node.name!r} ({node.module})",
-            )
-        _RULES[node.op.name](self, node)
+        self._recoded: dict[tuple[str, str, float, int], str] = {}
+        self._taken = {*scheme.graph.types, *(n.name for n in scheme.graph)}
 
     def graph(self) -> Graph:
         """The finished integer graph."""
@@ -78,68 +58,81 @@ class Lowering:
             nodes=tuple(self.nodes),
         )
 
+    # Emitting
+
+    def emit(self, source: Node, op: Op, inputs: tuple[str, ...], hint: str, type_: IntType) -> str:
+        """Append a node that the float graph does not have; returns its output's name, made from ``hint``."""
+        name = self._fresh(hint)
+        self.types[name] = type_
+        self.nodes.append(Node(name=name, op=op, inputs=inputs, output=name, module=source.module or source.name))
+        return name
+
+    def finish(self, source: Node, op: Op, inputs: tuple[str, ...]) -> None:
+        """Append the node that makes the source node's own output, under its own name."""
+        self.types[source.output] = self.scheme.stored(source.output)
+        self.nodes.append(replace(source, op=op, inputs=inputs, module=source.module or source.name))
+
+    def constant(self, source: Node, role: str, array: Constant) -> str:
+        """Store a constant named after its node and role; returns the name."""
+        name = self._fresh(f"{source.name}.{role}")
+        self.constants[name] = array
+        return name
+
+    def pairs(self, source: Node, suffix: str, pairs: list[tuple[int, int]]) -> tuple[str, str]:
+        """Store multipliers and shifts as two int32 constants; returns their names."""
+        m, n = np.array(pairs, dtype=np.int32).T
+        return (
+            self.constant(source, f"m{suffix}", np.ascontiguousarray(m)),
+            self.constant(source, f"n{suffix}", np.ascontiguousarray(n)),
+        )
+
+    def _fresh(self, name: str) -> str:
+        while name in self._taken:
+            name += "'"
+        self._taken.add(name)
+        return name
+
+    # Operands
+
+    def is_value(self, name: str) -> bool:
+        """Whether a name stands for activations, not for a constant."""
+        return name in self.types
+
     def int_type(self, value: str) -> IntType:
         """Type of a value already emitted."""
         type_ = self.types[value]
         assert isinstance(type_, IntType)
         return type_
 
-    def emit(self, source: Node, op: Op, inputs: tuple[str, ...], output: str, type_: IntType) -> str:
-        """Append a node; returns its output's name."""
-        name = source.name if output == source.output else output
-        self.types[output] = type_
-        self.nodes.append(Node(name=name, op=op, inputs=inputs, output=output, module=source.module or source.name))
-        return output
-
-    def finish(self, source: Node, op: Op, inputs: tuple[str, ...]) -> None:
-        """Append the node that makes the source node's own output."""
-        self.emit(source, op, inputs, source.output, self.scheme.stored(source.output))
-
-    def constant(self, source: Node, role: str, array: Constant) -> str:
-        """Store a constant named after its node and role; returns the name."""
-        name = f"{source.name}.{role}"
-        self.constants[name] = array
-        return name
-
     def operand(self, node: Node, value: str) -> tuple[str, IntType]:
         """The value as the node reads it, re-coded where its format asks for it."""
         return self.recode(node, value, self.scheme.operand(node, value))
 
     def recode(self, node: Node, value: str, wanted: IntType) -> tuple[str, IntType]:
-        """The value in another quantization: itself if equal, else one shared rescale or table lookup."""
+        """The value in another quantization: itself if equal, else ``value::format``, made once for all readers."""
         stored = self.int_type(value)
-        if _same(stored, wanted):
+        if (stored.format, stored.scale, stored.zero_point) == (wanted.format, wanted.scale, wanted.zero_point):
             return value, stored
-        name = f"{value}{RECODED}{wanted.format.name}"
-        while name in self.types and not _same(self.int_type(name), wanted):
-            name += "'"
         wanted = replace(wanted, shape=stored.shape)
-        if name in self.types:
-            return name, wanted
+        key = (value, wanted.format.name, wanted.scale, wanted.zero_point)
+        if key not in self._recoded:
+            self._recoded[key] = self._recode(node, value, stored, wanted)
+        return self._recoded[key], wanted
+
+    def _recode(self, node: Node, value: str, stored: IntType, wanted: IntType) -> str:
+        hint = f"{value}::{wanted.format.name}"
         if wanted.format.uniform:
             m, n = self.ratio(stored.scale, wanted.scale, node)
-            self.emit(node, IntRescale(m=m, n=n, lo=wanted.lo, hi=wanted.hi), (value,), name, wanted)
-        else:
-            table = self.table(node, f"recode.{wanted.format.name}", stored, wanted, lambda real: real)
-            self.emit(node, IntLut(), (value, table), name, wanted)
-        return name, wanted
+            return self.emit(node, IntRescale(m=m, n=n, lo=wanted.lo, hi=wanted.hi), (value,), hint, wanted)
+        if stored.storage != "uint8":
+            value, stored = self.recode(node, value, _bytes_over(wanted, stored.scale))
+        table = self.table(node, f"recode.{wanted.format.name}", stored, wanted, lambda reals: reals)
+        return self.emit(node, IntLut(), (value, table), hint, wanted)
 
-    def table(
-        self,
-        node: Node,
-        role: str,
-        source: IntType,
-        target: IntType,
-        function: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]],
-    ) -> str:
-        """A 256-entry table constant of a real function between two quantizations."""
-        if source.storage != "uint8":
-            raise LoweringError(
-                f"{source.format.name} operand of a table lookup",
-                "tables have 256 entries",
-                "store the value in 8 bits",
-                f"node {node.name!r}",
-            )
+    # Numbers
+
+    def table(self, node: Node, role: str, source: IntType, target: IntType, function: Function) -> str:
+        """A 256-entry table constant of a real function between two quantizations; the source is stored in bytes."""
         reals = source.scale * (np.arange(256, dtype=np.float64) - source.zero_point)
         steps = function(reals) / target.scale
         if target.format.uniform:
@@ -148,29 +141,44 @@ class Lowering:
             entries = nearest_stored(steps, target).astype(np.float64)
         return self.constant(node, f"table.{role}", entries.astype(target.storage))
 
-    def ratio(self, numerator: float, denominator: float, node: Node) -> tuple[int, int]:
+    def ratio(
+        self, numerator: float, denominator: float, node: Node, arithmetic: Arithmetic | None = None
+    ) -> tuple[int, int]:
         """(m, n) of a ratio of scales; in shift arithmetic scales are powers of two apart up to float32 rounding."""
+        arithmetic = arithmetic or self.scheme.arithmetic
         value = numerator / denominator
-        if self.scheme.arithmetic == "shift":
+        if arithmetic == "shift":
             exponent = math.log2(value)
             if abs(exponent - round(exponent)) < 1e-5:
                 value = 2.0 ** round(exponent)
         try:
-            return multiplier(value, self.scheme.arithmetic)
+            return multiplier(value, arithmetic)
         except LoweringError as error:
-            raise LoweringError(error.seen, error.rule, error.remedy, f"node {node.name!r} ({node.module})") from error
+            raise error.at(place_of(self.scheme.graph, node)) from error
 
     def bounds(self, rectify: Rectify | None, out: IntType) -> tuple[int, int]:
         """Stored bounds of a result under a fused clip."""
         lo, hi = out.lo, out.hi
         if rectify is not None:
-            low = 0.0 if rectify.slope == 0.0 else rectify.lo
-            if low > -math.inf:
-                lo = min(max(lo, round(low / out.scale) + out.zero_point), hi)
-            if rectify.hi < math.inf:
-                hi = max(min(hi, round(rectify.hi / out.scale) + out.zero_point), lo)
+            low = max(rectify.lo, 0.0) if rectify.slope == 0.0 else rectify.lo
+            lo, hi = (_clipped(min(real, rectify.hi), out) for real in (low, rectify.hi))
         return lo, hi
 
 
-def _same(a: IntType, b: IntType) -> bool:
-    return (a.format.name, a.scale, a.zero_point) == (b.format.name, b.scale, b.zero_point)
+def _clipped(real: float, out: IntType) -> int:
+    """The stored integer nearest to a real."""
+    steps = min(max(real / out.scale, -(2.0**17)), 2.0**17)  # beyond every format, and finite
+    return min(max(round(steps) + out.zero_point, out.lo), out.hi)
+
+
+def _bytes_over(wanted: IntType, scale: float) -> IntType:
+    """A uint8 type that covers what another type can hold, of ``scale`` times the smallest power of two."""
+    centred = centred_values(wanted.format, wanted.zero_point) * wanted.scale
+    bottom, top = min(float(centred[0]), 0.0), max(float(centred[-1]), 0.0)
+    step = scale * 2.0 ** math.ceil(math.log2((top - bottom) / 254 / scale))
+    return IntType(shape=wanted.shape, format=get_format("uint8"), scale=step, zero_point=round(-bottom / step))
+
+
+def shaped(type_: IntType, shape: Shape) -> IntType:
+    """The type with another shape."""
+    return replace(type_, shape=shape)
