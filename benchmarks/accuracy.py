@@ -143,6 +143,16 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def write(results: dict[str, Any]) -> None:
+    """Both files, as far as the results go."""
+    for path, text in (
+        (HERE / "results" / "accuracy.json", json.dumps(results, indent=1) + "\n"),
+        (HERE.parent / "docs" / "results" / "accuracy.md", table(results)),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
 def main() -> None:
     """Evaluate and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -151,11 +161,11 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", default=list(PEERS))
     parser.add_argument("--no-write", action="store_true")
     args = parser.parse_args()
-    nets = {n: evaluate(NETS[n], tuple(args.recipes), tuple(args.peers)) for n in args.nets}
-    results = {"command": "python -m benchmarks.accuracy", "machine": facts(), "nets": nets}
-    if not args.no_write:
-        (HERE / "results" / "accuracy.json").write_text(json.dumps(results, indent=1) + "\n")
-        (HERE.parent / "docs" / "results" / "accuracy.md").write_text(table(results))
+    results: dict[str, Any] = {"command": "python -m benchmarks.accuracy", "machine": facts(), "nets": {}}
+    for name in args.nets:  # written after each network: a long run that stops keeps what it has
+        results["nets"][name] = evaluate(NETS[name], tuple(args.recipes), tuple(args.peers))
+        if not args.no_write:
+            write(results)
 
 
 if __name__ == "__main__":
