@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,18 @@ def expected(path: Path, model: sb.QuantizedModel, codes: dict[str, Array]) -> O
 
     content: list[bytes | str] = [path.read_bytes(), workshop.compressor(), *(c.tobytes() for c in codes.values())]
     return np.asarray(np.load(workshop.made(f"{path.stem}-reference.npy", content, make)))
+
+
+def engine_bytes(path: Path, copies: int = 4) -> int:
+    """Resident memory that an engine of this model adds to its graph, arenas included."""
+    graph = sb.load(path).graph
+    before = _resident()
+    engines = [Engine(graph) for _ in range(copies)]
+    return (_resident() - before) // len(engines)
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class WrongAnswerError(AssertionError):

@@ -25,6 +25,7 @@ Who has it easier: peers' inputs are bound before the call and LiteRT gets chann
 its NumPy array and transposes where the network says so. LiteRT int8 and our `w8a8` row take 8-bit codes; ONNX Runtime
 and OpenVINO take float32 and round it inside, as our `float in` column does. *Ceiling* is the ratio that an engine
 would reach whose every multiply-accumulate ran at the int8 peak of the run; a target above it is out of reach here.
+† marks cases timed beside other work (somebody's median call took over 1.5 times its fastest): ask them again.
 """
 
 QUESTIONS = (
@@ -84,7 +85,7 @@ def comparison(cases: Sequence[Case]) -> list[str]:
     head += [f"{first}: over int8", "over fp32"] if "fp32" in kinds else [f"{first}: over int8"]
     rows = []
     for case in cases:
-        row = [case["title"], *(_best(case, k) for k in kinds)]
+        row = [f"{case['title']} †" if case["disturbed"] else case["title"], *(_best(case, k) for k in kinds)]
         row += [_us(case["rows"][n]["min_us"]) if n in case["rows"] else "-" for n in names]
         ratio = case["ratios"].get(first, {})
         row += [f"{ratio[k]['median']:.2f}x" if k in ratio else "-" for k in ("int8", "fp32")[: len(head) - len(row)]]
@@ -119,14 +120,16 @@ def targets(results: dict[str, Any]) -> list[str]:
         for t in result["targets"]:
             sign = "≤" if t["at_most"] else "≥"
             ceiling = f"{t['ceiling']:.2f}" if "ceiling" in t else ""
-            verdict = "met" if t["met"] else "**above the ceiling**" if _unreachable(t) else "**missed**"
-            rows.append([t["what"], f"{sign} {t['target']:g} {t['unit']}", f"{t['value']:.2f}", ceiling, verdict])
+            rows.append([t["what"], f"{sign} {t['target']:g} {t['unit']}", f"{t['value']:.2f}", ceiling, _verdict(t)])
     met = sum(t["met"] for result in results.values() for t in result["targets"])
     return [f"{met} of {len(rows)} met.", "", *table(["what", "target", "measured", "ceiling", ""], rows)]
 
 
-def _unreachable(target: Case) -> bool:
-    return "ceiling" in target and target["ceiling"] < target["target"]
+def _verdict(target: Case) -> str:
+    out_of_reach = "ceiling" in target and target["ceiling"] < target["target"]
+    missed = f"not counted: {target['invalid']}" if target["invalid"] else "**missed**"
+    verdict = "met" if target["met"] else "**above the ceiling**" if out_of_reach else missed
+    return f"{verdict} †" if target["disturbed"] else verdict
 
 
 def slow_cases(results: dict[str, Any]) -> list[str]:

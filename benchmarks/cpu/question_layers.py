@@ -10,6 +10,7 @@ from benchmarks.cpu import ours
 from benchmarks.cpu.layer_peers import check, layer_peers
 from benchmarks.cpu.layers import Layer
 from benchmarks.cpu.report import Report
+from benchmarks.cpu.roofs import reader
 from benchmarks.cpu.rounds import Output, Runner, Times, measure, pair
 from subbyte.graph.verify import verify
 from subbyte.runtime.engine import Engine
@@ -43,6 +44,9 @@ FORMATS = {
     "w1a1": ("binary", "uint1"),
 }
 AVX2_FORMAT_TARGETS = {"x31_w17": 1.6, "w4a8": 1.4, "w2a2": 2.5, "w1a1": 5.0}
+EXACT_INT8_SHARE = 0.6
+"""Of its own roof: below it, ratios against our exact int8 on AVX2 would flatter the formats."""
+
 ONLY_ROW = 1
 
 
@@ -100,7 +104,7 @@ def gemm(report: Report) -> None:
         report.case(layer.name, f"M={m}, K={k}, N={n}", layer.macs, times, cold=False)
         _gemm_targets(report, layer, times)
         if m == ONLY_ROW and k * n >= 4096 * 4096:
-            times = measure(runners, report.settings.rounds(12), cold=True)
+            times = measure([reader(k * n), *runners], report.settings.rounds(12), cold=True)
             report.case(f"{layer.name} cold", f"M={m}, K={k}, N={n}, weights from DRAM", layer.macs, times, cold=True)
             _cold_targets(report, layer, times)
 
@@ -127,9 +131,8 @@ def _over_int8(case: dict[str, object], name: str) -> float:
 def _cold_targets(report: Report, layer: Layer, times: dict[str, Times]) -> None:
     """One row, weights from DRAM: bytes read per second, and fewer bits against int8."""
     case = report.cases[-1]
-    rate = layer.inputs * layer.outputs / case["rows"]["w8"]["min_us"] / 1e3
-    bandwidth = report.before["read_256m"]
-    report.target(f"GEMV {layer.name} cold, w8, share of DRAM bandwidth", 0.95, rate / bandwidth, "of read")
+    share = pair(times, "plain read", "w8")
+    report.target(f"GEMV {layer.name} cold, w8, share of DRAM bandwidth", 0.95, share, "of read")
     report.target(f"GEMV {layer.name} cold, w8, against the best int8 peer", 1.0, _over_int8(case, "w8"))
     for name, target in (("w4", 1.8), ("w2", 3.3), ("w1", 5.0)):
         value = min(_over_int8(case, name), pair(times, "w8", name))
@@ -142,7 +145,7 @@ def formats(report: Report) -> None:
     for name, (weights, activations) in FORMATS.items():
         layer = Layer(name=name, rows=240, inputs=1920, outputs=512, weights=weights, activations=activations)
         runners.append(our_layer(layer, name)[0])
-    times = measure(runners, report.settings.rounds(20))
+    times = measure(runners, report.settings.rounds(40))
     over_exact = {name: pair(times, "w8a8", name) for name in FORMATS}
     over_planned = {name: pair(times, "w8a7", name) for name in FORMATS}
     case = report.case(
@@ -156,8 +159,9 @@ def formats(report: Report) -> None:
     rows = case["rows"]
     if report.settings.avx2:
         roof = rows["w8a8"]["gmacs"] / report.before["maddubs_maddwd_256"]
-        report.target("AVX2, our exact int8 of its maddubs+maddwd roof", 0.6, roof, "of roof")
+        report.target("AVX2, our exact int8 of its maddubs+maddwd roof", EXACT_INT8_SHARE, roof, "of roof")
+        invalid = "" if roof >= EXACT_INT8_SHARE else "our exact int8 is too slow to compare with"
         for name, target in AVX2_FORMAT_TARGETS.items():
-            report.target(f"AVX2, {name} against our exact int8", target, over_exact[name])
+            report.target(f"AVX2, {name} against our exact int8", target, over_exact[name], invalid=invalid)
     else:
         report.target("1x1 bit GEMM, share of the peak", 1.7, rows["w1a1"]["of_peak"], "P")

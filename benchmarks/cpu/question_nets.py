@@ -19,6 +19,9 @@ AVX2_TARGETS = {
     "ds_cnn": {"w8a8": 2.4},
     "resnet8": {"w8a7": 1.2, "w8a8": 0.9, "x31_w17": 1.4},
 }
+PACKED = 0.7
+"""An engine that holds 4-bit weights as 4 bits takes less than this share of the memory of its 8-bit twin."""
+
 PLAUSIBLE = 0.9
 """Smallest correlation of an int8 output with the float network's."""
 
@@ -67,6 +70,9 @@ def nets(report: Report) -> None:
     """All networks; w8a8 and w4a8, on AVX2 also w8a7, w4a4 and (31, 17)."""
     settings = report.settings
     recipes = AVX2_RECIPES if settings.avx2 else RECIPES
+    weights = SUBJECTS["resnet18"]  # so many of them that memory shows how they are kept
+    held = {r: ours.engine_bytes(ours.quantized(weights, r)) for r in ("w8a8", "w4a8")}
+    unpacked = "" if held["w4a8"] < PACKED * held["w8a8"] else "weights are unpacked in memory"
     for subject in SUBJECTS.values():
         if not settings.wanted(subject.name):
             continue
@@ -84,7 +90,8 @@ def nets(report: Report) -> None:
         _targets(report, settings, subject, case)
         if not settings.avx2:
             slower = pair(times, "w4a8", "w8a8")
-            report.target(f"{subject.title}: w4a8 time / w8a8 time", 1.08, slower, at_most=True)
+            what = f"{subject.title}: w4a8 time / w8a8 time, weights kept packed"
+            report.target(what, 1.08, slower, at_most=True, invalid=unpacked)
 
 
 def _targets(report: Report, settings: Settings, subject: Subject, case: dict[str, Any]) -> None:
