@@ -25,7 +25,8 @@ Who has it easier: peers' inputs are bound before the call and LiteRT gets chann
 its NumPy array and transposes where the network says so. LiteRT int8 and our `w8a8` row take 8-bit codes; ONNX Runtime
 and OpenVINO take float32 and round it inside, as our `float in` column does. *Ceiling* is the ratio that an engine
 would reach whose every multiply-accumulate ran at the int8 peak of the run; a target above it is out of reach here.
-† marks cases timed beside other work (somebody's median call took over 1.5 times its fastest): ask them again.
+† marks cases timed beside other work (somebody's median call took over 1.5 times its fastest, or had a core for less
+than 93 % of its turns): ask them again on a quiet machine.
 """
 
 QUESTIONS = (

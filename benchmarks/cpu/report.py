@@ -14,10 +14,16 @@ from benchmarks.cpu.roofs import Roofs, better, roofs
 from benchmarks.cpu.rounds import Times, ratios
 from benchmarks.machine import facts
 
-DISTURBED = 1.5
-"""A case in which somebody's median call takes so many times its fastest was timed beside other work."""
+SLOWER = 1.5
+BUSY = 0.93
+"""A case was timed beside other work if somebody's median call takes so many times its fastest, or had the core for a
+smaller share of its turns."""
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+
+def _disturbed(row: dict[str, Any]) -> bool:
+    return bool(row["median_us"] > SLOWER * row["min_us"] or row["busy"] < BUSY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +74,7 @@ class Report:
             if macs:
                 rate = macs / rows[runner]["min_us"] / 1e3
                 rows[runner] |= {"gmacs": round(rate, 1), "of_peak": round(rate / self.peak, 3)}
-        disturbed = [runner for runner, row in rows.items() if row["median_us"] > DISTURBED * row["min_us"]]
+        disturbed = [runner for runner, row in rows.items() if _disturbed(row)]
         case = {"name": name, "title": title, "macs": macs, "rows": rows, "ratios": ratios(times), **more}
         case["disturbed"] = disturbed
         self.cases.append(case)

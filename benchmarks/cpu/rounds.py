@@ -42,12 +42,21 @@ class Runner:
 
 @dataclass
 class Times:
-    """Microseconds of one runner: the fastest call of each round, and all calls."""
+    """Microseconds of one runner: the fastest call of each round, and all calls.
+
+    Attributes:
+        kind: of the runner.
+        counts: as the runner's.
+        fastest: call of each round.
+        calls: all of them.
+        busy: per turn, the share of the time in which this process had a core; below 1 something else ran.
+    """
 
     kind: str
     counts: bool
     fastest: list[float] = field(default_factory=list)
     calls: list[float] = field(default_factory=list)
+    busy: list[float] = field(default_factory=list)
 
     def row(self) -> dict[str, Any]:
         """For the results file."""
@@ -56,6 +65,7 @@ class Times:
             "counts": self.counts,
             "min_us": round(min(self.fastest), 2),
             "median_us": round(float(np.median(self.calls)), 2),
+            "busy": round(float(np.median(self.busy)), 3),
         }
 
 
@@ -79,13 +89,14 @@ def measure(runners: Sequence[Runner], rounds: int, slice_ms: float = 12.0, *, c
                 call = runner.call
                 spent: list[float] = []
                 call()
-                begin = clock()
+                begin, worked = clock(), time.process_time_ns()
                 while len(spent) < 2 or clock() - begin < slice_ms * 1e6:
                     if pushing is not None:
                         pushing.sum()
                     before = clock()
                     call()
                     spent.append((clock() - before) / 1e3)
+                times[runner.name].busy.append((time.process_time_ns() - worked) / (clock() - begin))
                 times[runner.name].fastest.append(min(spent))
                 times[runner.name].calls.extend(spent)
     finally:
