@@ -40,6 +40,7 @@ QUESTIONS = (
     ("nets_avx2", "Whole networks, AVX2 only"),
     ("formats_avx2", "One large product in every family of formats, AVX2 only"),
 )
+BITS_MATTER = {"nets", "layers", "gemm", "nets_avx2"}
 HELD = """\
 OpenVINO is held to AVX2; ONNX Runtime and LiteRT cannot be and stay on AVX-512: in parentheses, and not counted.
 """
@@ -183,7 +184,7 @@ def page(results: dict[str, Any]) -> str:
             cases = results[question]["cases"]
             lines += [f"## {title}", ""]
             lines += [HELD] if question == "nets_avx2" else []
-            lines += fewer_bits(cases)
+            lines += fewer_bits(cases) if question in BITS_MATTER else []
             lines += rates(cases) if question.startswith("formats") else comparison(cases)
     return "\n".join(lines).rstrip() + "\n"
 
