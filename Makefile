@@ -8,6 +8,10 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 STAMPS := $(VENV)/stamps
 TESTS  ?= tests
+QUESTION ?= all
+PEERS_VENV := .venv-peers
+PEERS_BIN  := $(PEERS_VENV)/bin
+PEERS      := $(PEERS_VENV)/installed
 
 # Stamps are named by the content they stand for, so a changed, added or deleted file always leads to a new install.
 digest   = $(shell cat $(1) 2>/dev/null | cksum | cut -d ' ' -f 1)
@@ -16,7 +20,7 @@ SOURCES := $(shell find src native cmake CMakeLists.txt CMakePresets.json pyproj
 TOOLS   := $(STAMPS)/tools-$(call digest,pyproject.toml constraints.txt)
 PACKAGE := $(STAMPS)/package-$(shell echo $(SOURCES) | cat - $(SOURCES) constraints.txt | cksum | cut -d ' ' -f 1)
 
-.PHONY: demo test test-all lint bench format sanitize install clean help
+.PHONY: demo test test-all lint bench bench-cpu format sanitize install clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -40,6 +44,9 @@ lint: $(PACKAGE)  ## ruff, mypy --strict, floors of the imports, house rules
 
 bench: $(PACKAGE)  ## accuracy of every recipe on the real networks of ../shared/data; writes docs/results
 	$(BIN)/python -m benchmarks.accuracy
+
+bench-cpu: $(PEERS)  ## speed against LiteRT, ONNX Runtime and OpenVINO (QUESTION=nets for a part); writes docs/results
+	$(PEERS_BIN)/python -m benchmarks.cpu $(QUESTION)
 
 format: $(TOOLS)  ## let ruff format and mend what it can
 	$(BIN)/ruff check --fix .
@@ -70,6 +77,16 @@ $(PACKAGE): $(TOOLS)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --quiet --no-build-isolation --no-deps --force-reinstall .
 	@mkdir -p $(STAMPS) && rm -f $(STAMPS)/package-* && touch $@
 
+# The peers and the project side by side, in a place of their own: tests and users never see them.
+$(PEERS): $(PACKAGE) benchmarks/requirements-peers.txt
+	@echo "Installing the peers and subbyte into $(PEERS_VENV)"
+	@test -x $(PEERS_BIN)/python || $(PYTHON) -m venv $(PEERS_VENV)
+	@$(PEERS_BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
+	  --requirement benchmarks/requirements-peers.txt --requirement $(VENV)/requirements.txt
+	@PATH="$(CURDIR)/$(PEERS_BIN):$$PATH" $(PEERS_BIN)/python -m pip --disable-pip-version-check install --quiet \
+	  --no-build-isolation --no-deps --force-reinstall .
+	@touch $@
+
 clean:  ## remove .venv and everything built
-	rm -rf $(VENV) build dist .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(PEERS_VENV) build dist .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,7 +7,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("numpy", "torch", "onnx", "onnxruntime")
+PACKAGES = ("numpy", "torch", "onnx", "onnxruntime", "openvino", "nncf", "ai-edge-litert")
 
 
 def facts() -> dict[str, object]:

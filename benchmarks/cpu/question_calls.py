@@ -1,0 +1,82 @@
+"""What is not arithmetic: the floor of a call, two threads, loading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+import subbyte as sb
+from benchmarks.cpu import ours, peers, quantized_peers
+from benchmarks.cpu.layer_peers import check, layer_peers
+from benchmarks.cpu.layers import Layer
+from benchmarks.cpu.networks import SUBJECTS
+from benchmarks.cpu.question_layers import our_layer
+from benchmarks.cpu.question_nets import network_peers
+from benchmarks.cpu.report import Report
+from benchmarks.cpu.rounds import Runner, measure, pair
+from benchmarks.cpu.tflite_graph import channels_last_input, litert_network
+from subbyte.runtime.engine import Engine
+
+TINY = Layer(name="1 x 16 x 16", rows=1, inputs=16, outputs=16)
+THREADED = ("resnet18", "mobilenet_v2")
+
+
+def floor(report: Report) -> None:
+    """One tiny layer: what a call costs that computes nearly nothing."""
+    own, exact = our_layer(TINY, "w8a8")
+    runners = layer_peers(TINY)
+    for runner in runners:
+        check(TINY, runner, exact)
+    times = measure([*runners, own], report.settings.rounds(40))
+    case = report.case(TINY.name, "one linear layer of 16 x 16", 0, times)
+    report.target("call floor, one tiny layer", 3.0, case["rows"]["w8a8"]["min_us"], "us", at_most=True)
+
+
+def threads(report: Report) -> None:
+    """Two threads against one, and against the peers on two."""
+    for name in THREADED:
+        subject = SUBJECTS[name]
+        if not report.settings.wanted(name):
+            continue
+        runners = [replace(r, name=f"{r.name} x2") for r in network_peers(subject, 2) if r.kind == "int8"]
+        for count in (1, 2):
+            own = ours.network_runners(subject, "w8a8", count)[0]
+            runners.append(replace(own, name=f"w8a8 x{count}"))
+        times = measure(runners, report.settings.rounds(20))
+        report.case(name, subject.title, 0, times)
+        gain = pair(times, "w8a8 x1", "w8a8 x2")
+        report.target(f"{subject.title}, two threads over one", 1.75, gain)
+
+
+def load(report: Report) -> None:
+    """From a file to an engine that may run: MobileNetV2."""
+    subject = SUBJECTS["mobilenet_v2"]
+    path, calibration = subject.path, subject.inputs()
+    x = np.ascontiguousarray(calibration[:1])
+    last = channels_last_input(path, x)
+    model = litert_network(path, calibration, 8)
+    ort, openvino = quantized_peers.ort_int8(path, calibration), quantized_peers.openvino_int8(path, calibration)
+    runners = [
+        _loader("ort int8", "int8", lambda: peers.ort("", "", ort, x)),
+        _loader("openvino int8", "int8", lambda: peers.openvino_runner("", "", openvino, x)),
+        _loader("litert int8", "int8", lambda: peers.litert("", "", model, last)),
+    ]
+    for recipe in ("w8a8", "w4a8"):
+        file = ours.quantized(subject, recipe)
+        runners.append(_loader(recipe, "ours", partial(_engine, file)))
+    times = measure(runners, report.settings.rounds(8))
+    case = report.case(subject.name, f"{subject.title}: load and prepare", 0, times)
+    spent = case["rows"]["w8a8"]["min_us"] / 1e3
+    report.target("load and weight preparation of MobileNetV2", 150, spent, "ms", at_most=True)
+
+
+def _engine(file: Path) -> Engine:
+    return sb.load(file).engine
+
+
+def _loader(name: str, kind: str, call: Callable[[], object]) -> Runner:
+    return Runner(name=name, kind=kind, call=call, output=lambda: np.zeros(0))

@@ -1,0 +1,103 @@
+"""The CPU benchmarks' own arithmetic: pairing, verdicts, the page; nothing here measures speed."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.cpu import page, report
+from benchmarks.cpu.layers import Layer
+from benchmarks.cpu.rounds import Runner, Times, measure, pair, ratios
+from subbyte.graph.verify import verify
+from subbyte.runtime.engine import Engine
+from subbyte.runtime.reference import run_reference
+
+
+def times(kind, fastest, counts=True):
+    return Times(kind, counts, list(fastest), list(fastest), [1.0] * len(fastest))
+
+
+def test_ratios_pair_inside_a_round_and_take_the_fastest_peer_of_each() -> None:
+    seen = {
+        "a": times("int8", [10.0, 40.0, 30.0]),
+        "b": times("fp32", [20.0, 30.0, 60.0]),
+        "low": times("int4", [1.0, 1.0, 1.0]),
+        "unheld": times("int8", [0.1, 0.1, 0.1], counts=False),
+        "w8": times("ours", [10.0, 10.0, 10.0]),
+    }
+    found = ratios(seen)["w8"]
+    assert found["peer"]["median"] == 3.0  # of 1, 3, 3
+    assert found["int8"]["median"] == 3.0  # of 1, 4, 3
+    assert found["fp32"]["median"] == 3.0  # of 2, 3, 6
+    assert found["int4"]["median"] == 0.1
+    assert pair(seen, "b", "a") == 2.0  # of 2, 0.75, 2
+
+
+def test_every_runner_has_its_turn_in_every_round() -> None:
+    calls = {"a": 0, "b": 0}
+
+    def runner(name):
+        def call():
+            calls[name] += 1
+
+        return Runner(name=name, kind="ours", call=call, output=lambda: np.zeros(1))
+
+    found = measure([runner("a"), runner("b")], rounds=3, slice_ms=0.01)
+    assert all(len(found[n].fastest) == 3 and len(found[n].calls) + 3 == calls[n] for n in calls)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path) -> report.Report:
+    monkeypatch.setattr(report, "roofs", lambda: {"vpdpbusd_512": 100.0, "maddubs_maddwd_256": 50.0, "read_256m": 10.0})
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    return report.Report("nets", report.Settings(), before=report.roofs())
+
+
+def test_a_target_above_the_roof_and_an_invalid_one_are_not_met(asked: report.Report) -> None:
+    case = asked.case("n", "net", 1_000_000, {"ort int8": times("int8", [20.0]), "w8a8": times("ours", [16.0])})
+    assert asked.ceiling(case) == 2.0  # 1 M at 100 G/s is 10 us
+    asked.target("far", 3.0, 1.25, ceiling=asked.ceiling(case))
+    asked.target("void", 1.0, 1.25, invalid="not comparable")
+    asked.target("fair", 1.0, 1.25)
+    asked.target("small", 20.0, 16.0, "us", at_most=True)
+    assert [t["met"] for t in asked.targets] == [False, False, True, True]
+    result = json.loads(asked.finish().read_text())
+    text = page.page({"nets": result})
+    rows = [line for line in text.splitlines() if line.startswith(("| far", "| void", "| fair"))]
+    assert [r.rsplit("|", 2)[1].strip() for r in rows] == [
+        "**above the ceiling**",
+        "not counted: not comparable",
+        "met",
+    ]
+    assert "2 of 4 met" in text
+    assert "| net | ort 20.0 | 16.0 | 1.25x |" in text
+
+
+@pytest.mark.parametrize(("calls", "busy"), [([10.0, 10.0], 0.5), ([10.0, 40.0, 40.0], 1.0)])
+def test_disturbed_cases_say_so(asked: report.Report, calls, busy) -> None:
+    slow = times("ours", calls)
+    slow.busy = [busy]
+    assert asked.case("n", "net", 0, {"w8a8": slow})["disturbed"] == ["w8a8"]
+    asked.target("anything", 1.0, 2.0)
+    assert asked.targets[-1]["disturbed"]
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Layer(name="conv", rows=5, columns=6, inputs=8, outputs=4, kernel=3),
+        Layer(name="depthwise", rows=5, columns=6, inputs=8, outputs=8, kernel=3, groups=8, weights="int4"),
+        Layer(name="product", rows=3, inputs=40, outputs=5, weights="binary", activations="uint1"),
+        Layer(name="pair", rows=3, inputs=40, outputs=5, weights="levels17", activations="levels31"),
+    ],
+    ids=lambda layer: layer.name,
+)
+def test_layers_are_legal_and_their_results_vary(layer: Layer) -> None:
+    graph = layer.graph()
+    verify(graph, "integer")
+    want = run_reference(graph, {"x": layer.x})["y"]
+    assert np.array_equal(Engine(graph).run({"x": layer.x})["y"], want)
+    assert len(np.unique(want)) > 1
+    assert want.shape == layer.result_shape
