@@ -69,10 +69,12 @@ private:
 };
 
 // How a row's bytes are cut into vectors of `bytes`.
-std::vector<DepthwiseSegment> cut(int bytes, int channels, std::int64_t width, std::int64_t stride_w) {
-    const auto fit = [&](int count) { return static_cast<int>(std::min<std::int64_t>(count, width)); };
-    // Neighbouring pixels that lie densely in input and result make one run of bytes.
-    if (channels <= bytes / 2 && stride_w == 1) return {{0, channels, fit(bytes / channels), 1}};
+std::vector<DepthwiseSegment> cut(int bytes, int channels, std::int64_t width, const ConvWindow& window) {
+    // Neighbouring pixels that lie densely in input and result make one run of bytes; so do those of a stride of 2
+    // whose vectors the kernel can split into even and odd pixels.
+    const auto pixels = static_cast<int>(std::min<std::int64_t>(bytes / channels, width));
+    const bool splits = window.stride_h == 2 && pixels * channels == bytes && channels % 8 == 0;
+    if (channels <= bytes / 2 && (window.stride_w == 1 || splits)) return {{0, channels, pixels, 1}};
     std::vector<DepthwiseSegment> segments;
     for (int first = 0; first < channels; first += bytes) {
         const int left = std::min(channels - first, bytes);
@@ -125,7 +127,7 @@ public:
         channels_ = static_cast<std::int32_t>(y.shape[2]);
         width_ = y.shape[1];
         height_ = y.shape[0];
-        segments_ = cut(bytes, channels_, width_, window.stride_w);
+        segments_ = cut(bytes, channels_, width_, window);
         std::vector<std::int64_t> order;
         for (const DepthwiseSegment& s : segments_)
             order_lanes(s, bytes, order);
