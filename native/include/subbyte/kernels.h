@@ -135,6 +135,18 @@ struct RowJob {
     std::int32_t m0;
     std::int32_t m1;
     std::int32_t n;
+    bool fits;  // A * B and every result before it is clamped fit int32
+};
+
+// Cells of `count` neighbouring numbers in a rectangle; steps in bytes. READ_SLACK is read behind the last one.
+struct CellJob {
+    const void* in;
+    std::ptrdiff_t row_step;
+    std::int64_t rows;
+    std::ptrdiff_t cell_step;
+    std::int64_t cells;
+    std::int64_t count;
+    Cell cell;
 };
 
 struct Kernels {
@@ -149,9 +161,9 @@ struct Kernels {
     void (*rescale)(const RowJob&);
     void (*lookup8)(const std::uint8_t* in, const std::uint8_t* table, std::uint8_t* out, std::int64_t count);
     void (*lookup16)(const std::uint8_t* in, const std::int16_t* table, std::int16_t* out, std::int64_t count);
-    void (*accumulate)(const Operand& in, std::int32_t* sums, std::int64_t count);  // sums += X
-    void (*max8)(const std::uint8_t* in, std::uint8_t* best, std::int64_t count);
-    void (*max16)(const std::int16_t* in, std::int16_t* best, std::int64_t count);
+    // Number by number: the sum of q - zero_point, and the largest q.
+    void (*sum_cells)(const CellJob&, std::int32_t zero_point, std::int32_t* sums);
+    void (*largest_cells)(const CellJob&, void* out);
 };
 
 }  // namespace subbyte

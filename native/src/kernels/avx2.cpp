@@ -15,6 +15,8 @@ namespace avx2 {
 
 #include "pixels.inc"
 #include "rows.inc"
+#include "rows_vector.inc"
+#include "lanes_avx2.inc"
 
 constexpr int LANES = 8;
 
@@ -166,14 +168,13 @@ const Kernels KERNELS = {"avx2",
                          dot,
                          depthwise,
                          depthwise3,
-                         add_row,
-                         mul_row,
-                         rescale_row,
+                         add_row<VectorArithmetic<Lanes256>>,
+                         mul_row<VectorArithmetic<Lanes256>>,
+                         rescale_row<VectorArithmetic<Lanes256>>,
                          lookup_row<std::uint8_t>,
                          lookup_row<std::int16_t>,
-                         accumulate_row,
-                         max_row<std::uint8_t>,
-                         max_row<std::int16_t>};
+                         sum_cells<Lanes256>,
+                         largest_cells<Lanes256>};
 
 }  // namespace avx2
 }  // namespace subbyte

@@ -13,6 +13,8 @@ namespace avx512_vnni {
 
 #include "pixels.inc"
 #include "rows.inc"
+#include "rows_vector.inc"
+#include "lanes_avx512.inc"
 
 constexpr int LANES = 16;
 
@@ -129,14 +131,13 @@ const Kernels KERNELS = {"avx512_vnni",
                          dot,
                          depthwise,
                          depthwise3,
-                         add_row,
-                         mul_row,
-                         rescale_row,
+                         add_row<VectorArithmetic<Lanes512>>,
+                         mul_row<VectorArithmetic<Lanes512>>,
+                         rescale_row<VectorArithmetic<Lanes512>>,
                          lookup_row<std::uint8_t>,
                          lookup_row<std::int16_t>,
-                         accumulate_row,
-                         max_row<std::uint8_t>,
-                         max_row<std::int16_t>};
+                         sum_cells<Lanes512>,
+                         largest_cells<Lanes512>};
 
 }  // namespace avx512_vnni
 }  // namespace subbyte

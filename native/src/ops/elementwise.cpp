@@ -103,6 +103,8 @@ public:
         });
     }
 
+    void prove_fit(double magnitude, bool factors) { job_.fits = factors && result_fits(magnitude, job_.n); }
+
     std::int64_t largest_constant() const {
         std::int64_t most = 0;
         for (const std::int32_t v : constant_)
@@ -193,10 +195,10 @@ OpPtr make_add(const Build& build) {
     job.m1 = m[1];
     auto op = std::make_unique<Elementwise>(build, a, build.kernels.add, job);
     const std::int64_t second = op->inputs.size() == 2 ? largest(a.in(1)) : op->largest_constant();
-    prove(a,
-          static_cast<double>(largest(a.in(0))) * std::abs(static_cast<double>(m[0])) +
-              static_cast<double>(second) * std::abs(static_cast<double>(m[1])),
-          job.n);
+    const double magnitude = static_cast<double>(largest(a.in(0))) * std::abs(static_cast<double>(m[0])) +
+                             static_cast<double>(second) * std::abs(static_cast<double>(m[1]));
+    prove(a, magnitude, job.n);
+    op->prove_fit(magnitude, true);
     a.done();
     return op;
 }
@@ -208,9 +210,10 @@ OpPtr make_mul(const Build& build) {
     job.m0 = static_cast<std::int32_t>(a.one("m", INT32_LO, INT32_HI));
     auto op = std::make_unique<Elementwise>(build, a, build.kernels.mul, job);
     const std::int64_t second = op->inputs.size() == 2 ? largest(a.in(1)) : op->largest_constant();
-    prove(a,
-          static_cast<double>(largest(a.in(0))) * static_cast<double>(second) * std::abs(static_cast<double>(job.m0)),
-          job.n);
+    const double product = static_cast<double>(largest(a.in(0))) * static_cast<double>(second);
+    const double magnitude = product * std::abs(static_cast<double>(job.m0));
+    prove(a, magnitude, job.n);
+    op->prove_fit(magnitude, product <= static_cast<double>(INT32_HI));
     a.done();
     return op;
 }
@@ -221,6 +224,7 @@ OpPtr make_rescale(const Build& build) {
     RowJob job = scalars(a);
     job.m0 = static_cast<std::int32_t>(a.one("m", INT32_LO, INT32_HI));
     auto op = std::make_unique<Elementwise>(build, a, build.kernels.rescale, job);
+    op->prove_fit(static_cast<double>(largest(a.in(0))) * job.m0, true);
     a.done();
     return op;
 }
