@@ -40,7 +40,7 @@ def epilogue(draw: st.DrawFn, weight: QTensor, depth: int) -> list[Constant]:
 @st.composite
 def convolutions(draw: st.DrawFn) -> parity.Case:
     form = draw(st.sampled_from(["plain", "plain", "grouped", "depthwise", "multiplier"]))
-    groups = 1 if form == "plain" else draw(st.integers(2, 40 if form == "depthwise" else 5))
+    groups = 1 if form == "plain" else draw(st.integers(2, 5 if form == "grouped" else 40))
     per_group = draw(st.integers(1, 20)) if form in {"plain", "grouped"} else 1
     outputs = draw(st.integers(1, 80)) if form == "plain" else groups
     outputs *= {"grouped": draw(st.integers(1, 9)), "multiplier": 2}.get(form, 1)

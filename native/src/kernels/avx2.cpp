@@ -24,6 +24,8 @@ static inline __m256i load(const void* p) {
     return _mm256_loadu_si256(static_cast<const __m256i*>(p));
 }
 
+#include "lookup_avx2.inc"
+
 // Keeps gcc from spilling arrays of accumulators between the steps of a tile.
 static inline void pin(__m256i& v) {
     asm("" : "+x"(v));
@@ -171,7 +173,7 @@ const Kernels KERNELS = {"avx2",
                          add_row<VectorArithmetic<Lanes256>>,
                          mul_row<VectorArithmetic<Lanes256>>,
                          rescale_row<VectorArithmetic<Lanes256>>,
-                         lookup_row<std::uint8_t>,
+                         lookup8,
                          lookup_row<std::int16_t>,
                          sum_cells<Lanes256>,
                          largest_cells<Lanes256>};

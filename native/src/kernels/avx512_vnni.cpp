@@ -22,6 +22,8 @@ static inline __m512i load(const void* p) {
     return _mm512_loadu_si512(p);
 }
 
+#include "lookup_avx512.inc"
+
 // Keeps gcc from spilling arrays of accumulators between the steps of a tile.
 static inline void pin(__m512i& v) {
     asm("" : "+v"(v));
@@ -134,7 +136,7 @@ const Kernels KERNELS = {"avx512_vnni",
                          add_row<VectorArithmetic<Lanes512>>,
                          mul_row<VectorArithmetic<Lanes512>>,
                          rescale_row<VectorArithmetic<Lanes512>>,
-                         lookup_row<std::uint8_t>,
+                         lookup8,
                          lookup_row<std::int16_t>,
                          sum_cells<Lanes512>,
                          largest_cells<Lanes512>};

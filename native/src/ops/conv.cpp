@@ -162,8 +162,8 @@ OpPtr make_conv(const Build& build) {
     const Dims stride = a.list("stride", 2, 1, MOST_CELLS);
     const Dims dilation = a.list("dilation", 2, 1, MOST_CELLS);
     const Dims padding = a.list("padding", 4, 0, MOST_CELLS);
-    const std::int64_t groups = a.one("groups", 1, x.shape[2]);
-    const Weights weights = read_weights(a, 4);
+    std::int64_t groups = a.one("groups", 1, x.shape[2]);
+    Weights weights = read_weights(a, 4);
     if (x.shape[2] % groups != 0 || weights.columns() % groups != 0 || weights.shape[3] != x.shape[2] / groups)
         a.fail("weight " + text(weights.shape) + " does not fit " + std::to_string(groups) + " groups of " +
                text(x.shape));
@@ -173,8 +173,13 @@ OpPtr make_conv(const Build& build) {
     const std::int64_t free_w = x.shape[1] + w.left + w.right - w.extent_w();
     if (free_h < 0 || free_w < 0) a.fail("the window does not fit the padded input");
     a.result({free_h / w.stride_h + 1, free_w / w.stride_w + 1, weights.columns()});
-    const bool depthwise = groups > 1 && weights.columns() == groups && x.shape[2] == groups;
-    OpPtr op = depthwise ? make_depthwise(build, a, w, weights) : std::make_unique<Conv>(build, a, w, groups, weights);
+    OpPtr op;
+    if (groups > 1 && weights.columns() == groups && x.shape[2] == groups) {
+        op = make_depthwise(build, a, w, weights);
+    } else {
+        groups = merge_groups(weights, groups, build.kernels.lanes);
+        op = std::make_unique<Conv>(build, a, w, groups, weights);
+    }
     a.done();
     return op;
 }

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "ops/ops.h"
+#include "subbyte/requant.h"
 #include "walk.h"
 
 namespace subbyte {
@@ -123,6 +124,16 @@ private:
 
 class Lookup final : public Op {
 public:
+    // A rescale of bytes to bytes: 256 entries know all of it.
+    Lookup(const Build& build, Attributes& a, const RowJob& job)
+        : Op(build.spec), kernels_(build.kernels), wide_(false) {
+        a.result(a.in(0).shape);
+        for (std::int32_t q = 0; q < 256; ++q) {
+            table8_[q] = static_cast<std::uint8_t>(
+                sb_requantize(q - a.in(0).zero_point, job.m0, job.n, a.out().zero_point, job.out.lo, job.out.hi));
+        }
+        work = a.out().count();
+    }
     Lookup(const Build& build, Attributes& a)
         : Op(build.spec), kernels_(build.kernels), wide_(a.out().storage == Storage::i16) {
         const Layout& x = a.in(0);
@@ -223,6 +234,11 @@ OpPtr make_rescale(const Build& build) {
     a.arity(1, 1);
     RowJob job = scalars(a);
     job.m0 = static_cast<std::int32_t>(a.one("m", INT32_LO, INT32_HI));
+    if (a.in(0).storage == Storage::u8 && a.out().storage == Storage::u8) {
+        auto table = std::make_unique<Lookup>(build, a, job);
+        a.done();
+        return table;
+    }
     auto op = std::make_unique<Elementwise>(build, a, build.kernels.rescale, job);
     op->prove_fit(static_cast<double>(largest(a.in(0))) * job.m0, true);
     a.done();

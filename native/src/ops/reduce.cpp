@@ -156,11 +156,14 @@ public:
 private:
     template <class T>
     std::int16_t first_largest(const T* x) const {
-        std::int64_t best = 0;
-        for (std::int64_t i = 1; i < count_; ++i) {
-            if (x[i * step_] > x[best * step_]) best = i;
-        }
-        return static_cast<std::int16_t>(best);
+        // Without branches: which number is the largest is not to be predicted.
+        T most = x[0];
+        for (std::int64_t i = 1; i < count_; ++i)
+            most = std::max(most, x[i * step_]);
+        std::int64_t first = 0;
+        while (x[first * step_] != most)
+            ++first;
+        return static_cast<std::int16_t>(first);
     }
 
     bool keepdims_;
