@@ -67,7 +67,9 @@ def small_windows(draw: st.DrawFn) -> parity.Case:
     stride = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
     padding = draw(st.tuples(*[st.integers(0, 1)] * 4))
     out = draw(st.tuples(st.integers(1, 5), st.integers(1, 13)))
-    size = [(out[i] - 1) * stride[i] + 3 - padding[i] - padding[2 + i] + draw(st.integers(0, stride[i] - 1)) for i in (0, 1)]
+    size = [
+        (out[i] - 1) * stride[i] + 3 - padding[i] - padding[2 + i] + draw(st.integers(0, stride[i] - 1)) for i in (0, 1)
+    ]
     assume(min(size) >= 1)
     out = [window(size[i], 3, stride[i], 1, padding[i], padding[2 + i]) for i in (0, 1)]
     x = draw(parity.kinds((*size, channels), "uint8"))
