@@ -1,5 +1,7 @@
 #include "attributes.h"
 
+#include <cmath>
+
 #include <algorithm>
 #include <cstring>
 
@@ -23,6 +25,10 @@ std::int64_t product(const Dims& dims, const std::string& where) {
         total *= d;
     }
     return total;
+}
+
+bool result_fits(double magnitude, std::int32_t n) {
+    return std::ldexp(std::abs(magnitude), -n) < 1 << 30;
 }
 
 std::int64_t largest(const Layout& value) {

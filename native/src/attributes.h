@@ -53,6 +53,9 @@ constexpr std::int64_t INT32_LO = -2147483648LL;
 constexpr std::int64_t INT32_HI = 2147483647LL;
 constexpr std::int64_t MOST_CELLS = 1 << 24;  // of a window, stride or padding: keeps products of them in int64
 
+// Whether a product of at most this magnitude still fits int32 after its division by 2^n.
+bool result_fits(double magnitude, std::int32_t n);
+
 // Largest |q - zero_point| of a value.
 std::int64_t largest(const Layout& value);
 

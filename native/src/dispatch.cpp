@@ -28,11 +28,25 @@ bool has_avx512_vnni() {
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vnni");
 }
+
+bool has_avx512_vbmi() {
+    return has_avx512_vnni() && __builtin_cpu_supports("avx512vbmi");
+}
+
+Kernels with_vbmi() {
+    Kernels kernels = avx512_vnni::KERNELS;
+    kernels.isa = "avx512_vbmi";
+    kernels.lookup8 = avx512_vbmi::lookup8;
+    return kernels;
+}
+
+const Kernels VBMI_KERNELS = with_vbmi();
 #endif
 
 // Best first.
 const Entry ENTRIES[] = {
 #ifdef SUBBYTE_X86_KERNELS
+    {&VBMI_KERNELS, has_avx512_vbmi},
     {&avx512_vnni::KERNELS, has_avx512_vnni},
     {&avx2::KERNELS, has_avx2},
 #endif

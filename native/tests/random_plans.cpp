@@ -115,7 +115,9 @@ int main(int argc, char** argv) {
         generator.seed(static_cast<std::uint64_t>(i));
         Constants constants;
         PlanSpec plan;
-        plan.values.push_back(random_value({pick(1, 9), pick(1, 9), pick(1, 24)}));
+        static constexpr std::int64_t FULL[] = {8, 16, 32, 64, 96, 144};  // of vectors, or of halves and quarters
+        const std::int64_t channels = chance(60) ? pick(1, 24) : FULL[pick(0, 5)];
+        plan.values.push_back(random_value({pick(1, 9), chance(70) ? pick(1, 9) : pick(9, 20), channels}));
         plan.values.back().name = "v0";
         plan.inputs = {0};
         for (int tries = 0; tries < 12; ++tries) {

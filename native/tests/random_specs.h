@@ -136,8 +136,10 @@ private:
         const std::int64_t channels = shape()[2];
         const std::int64_t groups = chance(40) ? channels : 1;
         const std::int64_t outputs = groups * (groups == 1 ? pick(1, 70) : pick(1, 2));
-        const Dims kernel = {pick(1, 4), pick(1, 4)}, stride = {pick(1, 3), pick(1, 3)},
-                   dilation = {pick(1, 2), pick(1, 2)};
+        const bool usual = chance(40);
+        const std::int64_t most = usual ? 2 : 3;
+        const Dims kernel = usual ? Dims{3, 3} : Dims{pick(1, 4), pick(1, 4)}, stride = {pick(1, most), pick(1, most)},
+                   dilation = usual ? Dims{1, 1} : Dims{pick(1, 2), pick(1, 2)};
         const Dims padding = {pick(0, 3), pick(0, 3), pick(0, 3), pick(0, 3)};
         op_.attributes = {{"stride", stride}, {"dilation", dilation}, {"padding", padding}, {"groups", {groups}}};
         for (std::size_t i = 0; i < 2; ++i)

@@ -80,6 +80,34 @@ struct DepthwiseJob {
     Epilogue epilogue;
 };
 
+// A vector's worth of a result row: `pixels` neighbouring results of some channels. With one piece the vector is one
+// run of bytes; else it is cut into 2 or 4 equal pieces that hold a pixel's channels each.
+struct DepthwiseSegment {
+    std::int32_t channel;   // first
+    std::int32_t channels;  // per pixel
+    std::int32_t pixels;    // at most the width
+    std::int32_t pieces;
+};
+
+// A 3x3 depthwise convolution with strides of 1 or 2, whole result rows; weights and epilogue are in the lane order
+// that interleaving rows leaves, see src/ops/depthwise.cpp.
+struct Depthwise3Job {
+    const std::uint8_t* in;  // first byte of the first row's first window
+    std::uint8_t* out;
+    std::ptrdiff_t in_row;  // bytes between neighbouring rows
+    std::ptrdiff_t out_row;
+    std::int64_t width;
+    std::int64_t rows;
+    std::int32_t channels;
+    std::int32_t stride_y;
+    std::int32_t stride_x;
+    const DepthwiseSegment* segments;
+    std::int32_t segment_count;
+    const std::int8_t* weights;  // [segment][2][3][vector byte][4]: (w0, w1, w2, 0), then (0, w0, w1, w2)
+    bool sums_fit;               // every sum of a channel's products fits int16
+    Epilogue epilogue;           // [segment][vector byte]
+};
+
 enum class Cell : std::uint8_t { u8, i16, i32 };
 
 // A row of numbers of an elementwise operator: X = q - zero_point; step 0 repeats one number.
@@ -107,6 +135,18 @@ struct RowJob {
     std::int32_t m0;
     std::int32_t m1;
     std::int32_t n;
+    bool fits;  // A * B and every result before it is clamped fit int32
+};
+
+// Cells of `count` neighbouring numbers in a rectangle; steps in bytes. READ_SLACK is read behind the last one.
+struct CellJob {
+    const void* in;
+    std::ptrdiff_t row_step;
+    std::int64_t rows;
+    std::ptrdiff_t cell_step;
+    std::int64_t cells;
+    std::int64_t count;
+    Cell cell;
 };
 
 struct Kernels {
@@ -115,14 +155,15 @@ struct Kernels {
     int most_vectors;  // per panel
     void (*dot)(const DotJob&);
     void (*depthwise)(const DepthwiseJob&);
+    void (*depthwise3)(const Depthwise3Job&);  // nullptr: depthwise does it
     void (*add)(const RowJob&);
     void (*mul)(const RowJob&);
     void (*rescale)(const RowJob&);
     void (*lookup8)(const std::uint8_t* in, const std::uint8_t* table, std::uint8_t* out, std::int64_t count);
     void (*lookup16)(const std::uint8_t* in, const std::int16_t* table, std::int16_t* out, std::int64_t count);
-    void (*accumulate)(const Operand& in, std::int32_t* sums, std::int64_t count);  // sums += X
-    void (*max8)(const std::uint8_t* in, std::uint8_t* best, std::int64_t count);
-    void (*max16)(const std::int16_t* in, std::int16_t* best, std::int64_t count);
+    // Number by number: the sum of q - zero_point, and the largest q.
+    void (*sum_cells)(const CellJob&, std::int32_t zero_point, std::int32_t* sums);
+    void (*largest_cells)(const CellJob&, void* out);
 };
 
 }  // namespace subbyte

@@ -15,12 +15,16 @@ namespace avx2 {
 
 #include "pixels.inc"
 #include "rows.inc"
+#include "rows_vector.inc"
+#include "lanes_avx2.inc"
 
 constexpr int LANES = 8;
 
 static inline __m256i load(const void* p) {
     return _mm256_loadu_si256(static_cast<const __m256i*>(p));
 }
+
+#include "lookup_avx2.inc"
 
 // Keeps gcc from spilling arrays of accumulators between the steps of a tile.
 static inline void pin(__m256i& v) {
@@ -50,7 +54,7 @@ static __m256i requantize_any(__m256i acc, __m256i m, __m256i n, const Epilogue&
     return _mm256_load_si256(reinterpret_cast<const __m256i*>(a));
 }
 
-static inline void finish(const Epilogue& e, __m256i acc, std::uint8_t* out, int column, int columns) {
+static inline __m256i requantize(__m256i acc, const Epilogue& e, int column) {
     __m256i m = load(e.m + column);
     __m256i n = load(e.n + column);
     if (e.leaky) {
@@ -58,7 +62,11 @@ static inline void finish(const Epilogue& e, __m256i acc, std::uint8_t* out, int
         m = _mm256_blendv_epi8(m, load(e.m_neg + column), negative);
         n = _mm256_blendv_epi8(n, load(e.n_neg + column), negative);
     }
-    const __m256i y = e.high ? requantize_high(acc, m, n, e) : requantize_any(acc, m, n, e);
+    return e.high ? requantize_high(acc, m, n, e) : requantize_any(acc, m, n, e);
+}
+
+static inline void finish(const Epilogue& e, __m256i acc, std::uint8_t* out, int column, int columns) {
+    const __m256i y = requantize(acc, e, column);
     const int left = columns - column;
     const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
     const __m128i narrow = e.wide ? words : _mm_packus_epi16(words, words);
@@ -153,48 +161,22 @@ static void dot(const DotJob& job) {
     }
 }
 
-// Eight channels, a dword each.
-static inline __m256i widened(const std::uint8_t* x) {
-    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(x)));
-}
-
-// Four taps of a channel in two vectors of 16-bit pairs, beside the even and odd weights of the panel's dwords.
-static void depthwise(const DepthwiseJob& job) {
-    for (std::int32_t column = 0; column < job.columns; column += LANES) {
-        const std::int8_t* panel = job.panels + std::ptrdiff_t{column} * job.tap_count;
-        const __m256i bias = load(job.epilogue.bias + column);
-        Cursor cursor(job.grid, job.in, job.out, job.first);
-        for (std::int64_t p = job.first; p < job.last; ++p) {
-            const std::uint8_t* in;
-            std::uint8_t* out;
-            cursor.take(in, out);
-            in += column;
-            __m256i acc = bias;
-            for (std::int32_t t = 0; t < job.tap_count; t += 4) {
-                const Wide x = {
-                    _mm256_or_si256(widened(in + job.taps[t]), _mm256_slli_epi32(widened(in + job.taps[t + 2]), 16)),
-                    _mm256_or_si256(widened(in + job.taps[t + 1]),
-                                    _mm256_slli_epi32(widened(in + job.taps[t + 3]), 16))};
-                acc = _mm256_add_epi32(acc, Wide::dot(Wide::weights(load(panel + LANES * t)), x));
-            }
-            finish(job.epilogue, acc, out, column, job.columns);
-        }
-    }
-}
+#include "depthwise.inc"
+#include "depthwise_avx2.inc"
 
 const Kernels KERNELS = {"avx2",
                          LANES,
                          Tile<Wide>::MOST,
                          dot,
                          depthwise,
-                         add_row,
-                         mul_row,
-                         rescale_row,
-                         lookup_row<std::uint8_t>,
+                         depthwise3,
+                         add_vectors<Lanes256>,
+                         mul_row<VectorArithmetic<Lanes256>>,
+                         rescale_row<VectorArithmetic<Lanes256>>,
+                         lookup8,
                          lookup_row<std::int16_t>,
-                         accumulate_row,
-                         max_row<std::uint8_t>,
-                         max_row<std::int16_t>};
+                         sum_cells<Lanes256>,
+                         largest_cells<Lanes256>};
 
 }  // namespace avx2
 }  // namespace subbyte

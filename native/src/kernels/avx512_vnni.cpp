@@ -13,12 +13,16 @@ namespace avx512_vnni {
 
 #include "pixels.inc"
 #include "rows.inc"
+#include "rows_vector.inc"
+#include "lanes_avx512.inc"
 
 constexpr int LANES = 16;
 
 static inline __m512i load(const void* p) {
     return _mm512_loadu_si512(p);
 }
+
+#include "lookup_avx512.inc"
 
 // Keeps gcc from spilling arrays of accumulators between the steps of a tile.
 static inline void pin(__m512i& v) {
@@ -120,49 +124,22 @@ static void dot(const DotJob& job) {
     walk_dot<Tile>(job, LANES);
 }
 
-// Sixteen channels, a dword each.
-static inline __m512i widened(const std::uint8_t* x) {
-    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
-}
-
-// Four taps of a channel make one dword, so that a vpdpbusd multiplies them by the channel's own four weights.
-static void depthwise(const DepthwiseJob& job) {
-    for (std::int32_t column = 0; column < job.columns; column += LANES) {
-        const std::int8_t* panel = job.panels + std::ptrdiff_t{column} * job.tap_count;
-        const __m512i bias = load(job.epilogue.bias + column);
-        Cursor cursor(job.grid, job.in, job.out, job.first);
-        for (std::int64_t p = job.first; p < job.last; ++p) {
-            const std::uint8_t* in;
-            std::uint8_t* out;
-            cursor.take(in, out);
-            in += column;
-            __m512i acc = bias;
-            for (std::int32_t t = 0; t < job.tap_count; t += 4) {
-                const __m512i x01 =
-                    _mm512_or_si512(widened(in + job.taps[t]), _mm512_slli_epi32(widened(in + job.taps[t + 1]), 8));
-                const __m512i x23 =
-                    _mm512_or_si512(widened(in + job.taps[t + 2]), _mm512_slli_epi32(widened(in + job.taps[t + 3]), 8));
-                acc =
-                    _mm512_dpbusd_epi32(acc, _mm512_or_si512(x01, _mm512_slli_epi32(x23, 16)), load(panel + LANES * t));
-            }
-            finish(job.epilogue, acc, out, column, job.columns);
-        }
-    }
-}
+#include "depthwise.inc"
+#include "depthwise_vnni.inc"
 
 const Kernels KERNELS = {"avx512_vnni",
                          LANES,
                          Tile::MOST,
                          dot,
                          depthwise,
-                         add_row,
-                         mul_row,
-                         rescale_row,
-                         lookup_row<std::uint8_t>,
+                         depthwise3,
+                         add_vectors<Lanes512>,
+                         mul_row<VectorArithmetic<Lanes512>>,
+                         rescale_row<VectorArithmetic<Lanes512>>,
+                         lookup8,
                          lookup_row<std::int16_t>,
-                         accumulate_row,
-                         max_row<std::uint8_t>,
-                         max_row<std::int16_t>};
+                         sum_cells<Lanes512>,
+                         largest_cells<Lanes512>};
 
 }  // namespace avx512_vnni
 }  // namespace subbyte

@@ -13,4 +13,7 @@ extern const Kernels KERNELS;
 namespace avx512_vnni {
 extern const Kernels KERNELS;
 }
+namespace avx512_vbmi {
+void lookup8(const std::uint8_t* in, const std::uint8_t* table, std::uint8_t* out, std::int64_t count);
+}
 }  // namespace subbyte

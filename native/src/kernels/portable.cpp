@@ -1,6 +1,7 @@
 // Kernels in plain C++: the ones every CPU has, and the plainest statement of what the others must compute.
 
 #include <cstdint>
+#include <cstring>
 
 #include "kernels/kernels.h"
 #include "subbyte/requant.h"
@@ -71,6 +72,27 @@ static void dot(const DotJob& job) {
     walk_dot<Tile>(job, LANES);
 }
 
+template <class T>
+static void largest_numbers(const CellJob& job, T* out) {
+    const auto* row = static_cast<const std::uint8_t*>(job.in);
+    std::memcpy(out, row, static_cast<std::size_t>(job.count) * sizeof(T));
+    for (std::int64_t y = 0; y < job.rows; ++y, row += job.row_step) {
+        for (std::int64_t x = 0; x < job.cells; ++x) {
+            const T* cell = reinterpret_cast<const T*>(row + x * job.cell_step);
+            for (std::int64_t c = 0; c < job.count; ++c)
+                out[c] = cell[c] > out[c] ? cell[c] : out[c];
+        }
+    }
+}
+
+static void largest_cells(const CellJob& job, void* out) {
+    if (job.cell == Cell::u8) {
+        largest_numbers(job, static_cast<std::uint8_t*>(out));
+    } else {
+        largest_numbers(job, static_cast<std::int16_t*>(out));
+    }
+}
+
 static void depthwise(const DepthwiseJob& job) {
     for (std::int32_t column = 0; column < job.columns; column += LANES) {
         const std::int8_t* panel = job.panels + std::ptrdiff_t{column} * job.tap_count;
@@ -99,14 +121,14 @@ const Kernels KERNELS = {"portable",
                          Tile::MOST,
                          dot,
                          depthwise,
-                         add_row,
-                         mul_row,
-                         rescale_row,
+                         nullptr,
+                         add_row<PlainArithmetic>,
+                         mul_row<PlainArithmetic>,
+                         rescale_row<PlainArithmetic>,
                          lookup_row<std::uint8_t>,
                          lookup_row<std::int16_t>,
-                         accumulate_row,
-                         max_row<std::uint8_t>,
-                         max_row<std::int16_t>};
+                         plain_sum_cells,
+                         largest_cells};
 
 }  // namespace portable
 }  // namespace subbyte

@@ -1,4 +1,4 @@
-// Convolution, depthwise convolution and linear layers: one grid of pixels times one set of weight panels.
+// Convolution and linear layers: one grid of pixels times one set of weight panels.
 //
 // A convolution reads its input in place: padding is a physical border of the zero point around the value, so a window
 // is kernel_h contiguous runs of kernel_w * channels bytes (kernel_h * kernel_w runs of a group's channels where the
@@ -6,59 +6,40 @@
 
 #include <algorithm>
 
-#include "ops/ops.h"
-#include "ops/weights.h"
+#include "ops/conv_window.h"
 
 namespace subbyte {
 namespace {
 
-struct Window {
-    std::int64_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, top, left, bottom, right;
-
-    std::int64_t extent_h() const { return (kernel_h - 1) * dilation_h + 1; }
-    std::int64_t extent_w() const { return (kernel_w - 1) * dilation_w + 1; }
-};
-
 class Conv final : public Op {
 public:
-    Conv(const Build& build, Attributes& attributes, const Window& window, std::int64_t groups, const Weights& weights)
+    Conv(const Build& build, Attributes& attributes, const ConvWindow& window, std::int64_t groups,
+         const Weights& weights)
         : Op(build.spec),
           window_(window),
           groups_(groups),
           kernels_(build.kernels),
-          columns_(attributes, weights, attributes.in(0), attributes.out(),
-                   depthwise(groups, weights, attributes) ? 1 : groups, build.kernels.lanes),
-          depthwise_(depthwise(groups, weights, attributes)),
+          columns_(attributes, weights, attributes.in(0), attributes.out(), groups, build.kernels.lanes),
           rows_in_one_run_(window.dilation_w == 1 && groups == 1) {
         const std::int64_t group_channels = weights.shape[3];
-        if (depthwise_) {
-            panels_.push_back(pack_depthwise(weights, build.kernels));
-        } else {
-            run_ = rows_in_one_run_ ? window.kernel_w * group_channels : group_channels;
-            const std::int64_t taps = weights.depth() / run_;
-            const std::int64_t columns = weights.columns() / groups;
-            for (std::int64_t g = 0; g < groups; ++g)
-                panels_.push_back(pack_panels(weights.numbers.data() + g * columns * weights.depth(), columns, taps,
-                                              run_, build.kernels));
-            pairs_fit_ = pairs_fit(weights, run_, std::max(attributes.in(0).hi, attributes.in(0).zero_point));
-        }
+        run_ = rows_in_one_run_ ? window.kernel_w * group_channels : group_channels;
+        const std::int64_t taps = weights.depth() / run_;
+        const std::int64_t columns = weights.columns() / groups;
+        for (std::int64_t g = 0; g < groups; ++g)
+            panels_.push_back(pack_panels(weights.numbers.data() + g * columns * weights.depth(), columns, taps, run_,
+                                          build.kernels));
+        pairs_fit_ = pairs_fit(weights, run_, std::max(attributes.in(0).hi, attributes.in(0).zero_point));
         work = attributes.out().count() * weights.depth();
     }
 
-    void request(std::vector<Layout>& values) const override {
-        Layout& x = values[inputs[0]];
-        x.top = std::max(x.top, window_.top);
-        x.left = std::max(x.left, window_.left);
-        x.bottom = std::max(x.bottom, window_.bottom);
-        x.right = std::max(x.right, window_.right);
-    }
+    void request(std::vector<Layout>& values) const override { window_.request(values[inputs[0]]); }
 
     void prepare(const std::vector<Layout>& values) override {
         const Layout& x = values[inputs[0]];
         const Layout& y = values[output];
         const std::int64_t channels = x.shape[2];
         const std::int64_t size = storage_bytes(y.storage);
-        first_ = -window_.top * x.strides[0] - window_.left * channels;
+        first_ = window_.first(x);
         grid_ = Grid{y.shape[1], window_.stride_w * channels, window_.stride_h * x.strides[0], y.shape[2] * size,
                      y.strides[0] * size};
         pixels_ = y.shape[0] * y.shape[1];
@@ -66,29 +47,22 @@ public:
         out_group_ = y.shape[2] / groups_;
         size_ = size;
         for (std::int64_t ky = 0; ky < window_.kernel_h; ++ky) {
-            for (std::int64_t kx = 0; kx < (rows_in_one_run_ && !depthwise_ ? 1 : window_.kernel_w); ++kx)
+            for (std::int64_t kx = 0; kx < (rows_in_one_run_ ? 1 : window_.kernel_w); ++kx)
                 taps_.push_back(static_cast<std::int32_t>(ky * window_.dilation_h * x.strides[0] +
                                                           kx * window_.dilation_w * channels));
         }
-        while (depthwise_ && taps_.size() % 4 != 0)
-            taps_.push_back(taps_[0]);
     }
 
     void run(const Frame& frame, Part part) const override {
-        const std::int64_t begin = part.begin(pixels_);
-        const std::int64_t end = part.end(pixels_);
-        if (begin == end) return;
-        if (depthwise_) {
-            DepthwiseJob job{};
-            fill(job, frame, begin, end);
-            job.columns = static_cast<std::int32_t>(out_group_ * groups_);
-            job.panels = panels_[0].data();
-            job.epilogue = columns_.group(0);
-            kernels_.depthwise(job);
-            return;
-        }
         DotJob job{};
-        fill(job, frame, begin, end);
+        job.in = frame.at(inputs[0]) + first_;
+        job.out = frame.at(output);
+        job.grid = grid_;
+        job.first = part.begin(pixels_);
+        job.last = part.end(pixels_);
+        if (job.first == job.last) return;
+        job.taps = taps_.data();
+        job.tap_count = static_cast<std::int32_t>(taps_.size());
         job.steps = static_cast<std::int32_t>((run_ + 3) / 4);
         job.columns = static_cast<std::int32_t>(out_group_);
         job.pairs_fit = pairs_fit_;
@@ -102,26 +76,10 @@ public:
     }
 
 private:
-    static bool depthwise(std::int64_t groups, const Weights& weights, const Attributes& attributes) {
-        return groups > 1 && weights.columns() == groups && attributes.in(0).shape[2] == groups;
-    }
-
-    template <class Job>
-    void fill(Job& job, const Frame& frame, std::int64_t begin, std::int64_t end) const {
-        job.in = frame.at(inputs[0]) + first_;
-        job.out = frame.at(output);
-        job.grid = grid_;
-        job.first = begin;
-        job.last = end;
-        job.taps = taps_.data();
-        job.tap_count = static_cast<std::int32_t>(taps_.size());
-    }
-
-    Window window_;
+    ConvWindow window_;
     std::int64_t groups_;
     const Kernels& kernels_;
     Columns columns_;
-    bool depthwise_;
     bool rows_in_one_run_;
     bool pairs_fit_ = false;
     std::vector<std::vector<std::int8_t>> panels_;  // one per group
@@ -204,18 +162,24 @@ OpPtr make_conv(const Build& build) {
     const Dims stride = a.list("stride", 2, 1, MOST_CELLS);
     const Dims dilation = a.list("dilation", 2, 1, MOST_CELLS);
     const Dims padding = a.list("padding", 4, 0, MOST_CELLS);
-    const std::int64_t groups = a.one("groups", 1, x.shape[2]);
-    const Weights weights = read_weights(a, 4);
+    std::int64_t groups = a.one("groups", 1, x.shape[2]);
+    Weights weights = read_weights(a, 4);
     if (x.shape[2] % groups != 0 || weights.columns() % groups != 0 || weights.shape[3] != x.shape[2] / groups)
         a.fail("weight " + text(weights.shape) + " does not fit " + std::to_string(groups) + " groups of " +
                text(x.shape));
-    const Window w{weights.shape[1], weights.shape[2], stride[0],  stride[1],  dilation[0],
-                   dilation[1],      padding[0],       padding[1], padding[2], padding[3]};
+    const ConvWindow w{weights.shape[1], weights.shape[2], stride[0],  stride[1],  dilation[0],
+                       dilation[1],      padding[0],       padding[1], padding[2], padding[3]};
     const std::int64_t free_h = x.shape[0] + w.top + w.bottom - w.extent_h();
     const std::int64_t free_w = x.shape[1] + w.left + w.right - w.extent_w();
     if (free_h < 0 || free_w < 0) a.fail("the window does not fit the padded input");
     a.result({free_h / w.stride_h + 1, free_w / w.stride_w + 1, weights.columns()});
-    auto op = std::make_unique<Conv>(build, a, w, groups, weights);
+    OpPtr op;
+    if (groups > 1 && weights.columns() == groups && x.shape[2] == groups) {
+        op = make_depthwise(build, a, w, weights);
+    } else {
+        groups = merge_groups(weights, groups, build.kernels.lanes);
+        op = std::make_unique<Conv>(build, a, w, groups, weights);
+    }
     a.done();
     return op;
 }

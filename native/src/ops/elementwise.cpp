@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "ops/ops.h"
+#include "subbyte/requant.h"
 #include "walk.h"
 
 namespace subbyte {
@@ -103,6 +104,8 @@ public:
         });
     }
 
+    void prove_fit(double magnitude, bool factors) { job_.fits = factors && result_fits(magnitude, job_.n); }
+
     std::int64_t largest_constant() const {
         std::int64_t most = 0;
         for (const std::int32_t v : constant_)
@@ -121,6 +124,16 @@ private:
 
 class Lookup final : public Op {
 public:
+    // A rescale of bytes to bytes: 256 entries know all of it.
+    Lookup(const Build& build, Attributes& a, const RowJob& job)
+        : Op(build.spec), kernels_(build.kernels), wide_(false) {
+        a.result(a.in(0).shape);
+        for (std::int32_t q = 0; q < 256; ++q) {
+            table8_[q] = static_cast<std::uint8_t>(
+                sb_requantize(q - a.in(0).zero_point, job.m0, job.n, a.out().zero_point, job.out.lo, job.out.hi));
+        }
+        work = a.out().count();
+    }
     Lookup(const Build& build, Attributes& a)
         : Op(build.spec), kernels_(build.kernels), wide_(a.out().storage == Storage::i16) {
         const Layout& x = a.in(0);
@@ -193,10 +206,10 @@ OpPtr make_add(const Build& build) {
     job.m1 = m[1];
     auto op = std::make_unique<Elementwise>(build, a, build.kernels.add, job);
     const std::int64_t second = op->inputs.size() == 2 ? largest(a.in(1)) : op->largest_constant();
-    prove(a,
-          static_cast<double>(largest(a.in(0))) * std::abs(static_cast<double>(m[0])) +
-              static_cast<double>(second) * std::abs(static_cast<double>(m[1])),
-          job.n);
+    const double magnitude = static_cast<double>(largest(a.in(0))) * std::abs(static_cast<double>(m[0])) +
+                             static_cast<double>(second) * std::abs(static_cast<double>(m[1]));
+    prove(a, magnitude, job.n);
+    op->prove_fit(magnitude, true);
     a.done();
     return op;
 }
@@ -208,9 +221,10 @@ OpPtr make_mul(const Build& build) {
     job.m0 = static_cast<std::int32_t>(a.one("m", INT32_LO, INT32_HI));
     auto op = std::make_unique<Elementwise>(build, a, build.kernels.mul, job);
     const std::int64_t second = op->inputs.size() == 2 ? largest(a.in(1)) : op->largest_constant();
-    prove(a,
-          static_cast<double>(largest(a.in(0))) * static_cast<double>(second) * std::abs(static_cast<double>(job.m0)),
-          job.n);
+    const double product = static_cast<double>(largest(a.in(0))) * static_cast<double>(second);
+    const double magnitude = product * std::abs(static_cast<double>(job.m0));
+    prove(a, magnitude, job.n);
+    op->prove_fit(magnitude, product <= static_cast<double>(INT32_HI));
     a.done();
     return op;
 }
@@ -220,7 +234,13 @@ OpPtr make_rescale(const Build& build) {
     a.arity(1, 1);
     RowJob job = scalars(a);
     job.m0 = static_cast<std::int32_t>(a.one("m", INT32_LO, INT32_HI));
+    if (a.in(0).storage == Storage::u8 && a.out().storage == Storage::u8) {
+        auto table = std::make_unique<Lookup>(build, a, job);
+        a.done();
+        return table;
+    }
     auto op = std::make_unique<Elementwise>(build, a, build.kernels.rescale, job);
+    op->prove_fit(static_cast<double>(largest(a.in(0))) * job.m0, true);
     a.done();
     return op;
 }

@@ -1,5 +1,6 @@
 // Operators that move numbers: each is one or a few strided copies.
 
+#include <algorithm>
 #include <cstring>
 
 #include "ops/ops.h"
@@ -33,6 +34,8 @@ private:
             T* y = out + out_first_ + at[1];
             if (from == 1 && to == 1) {
                 std::memcpy(y, x, static_cast<std::size_t>(count) * sizeof(T));
+            } else if (from == 0 && to == 1) {
+                std::fill_n(y, count, *x);
             } else {
                 for (std::int64_t i = 0; i < count; ++i)
                     y[i * to] = x[i * from];

@@ -4,7 +4,6 @@
 
 #include "ops/ops.h"
 #include "ops/window.h"
-#include "subbyte/requant.h"
 
 namespace subbyte {
 namespace {
@@ -64,16 +63,20 @@ public:
 protected:
     virtual void window(const std::uint8_t* in, std::uint8_t* out, std::int64_t oy, std::int64_t ox) const = 0;
 
-    // Call f(address) for every cell of the window that lies in the input.
-    template <class F>
-    void cells(const std::uint8_t* in, std::int64_t oy, std::int64_t ox, F&& f) const {
+    // The window's cells that lie in the input.
+    CellJob cells(const std::uint8_t* in, std::int64_t oy, std::int64_t ox) const {
         const Axis& ay = windows_.y;
         const Axis& ax = windows_.x;
-        for (std::int64_t ky = ay.first(oy); ky < ay.last(oy); ++ky) {
-            const std::uint8_t* row = in + (ay.start(oy) + ky * ay.dilation) * in_row_;
-            for (std::int64_t kx = ax.first(ox); kx < ax.last(ox); ++kx)
-                f(row + (ax.start(ox) + kx * ax.dilation) * in_step_);
-        }
+        CellJob job{};
+        job.in = in + (ay.start(oy) + ay.first(oy) * ay.dilation) * in_row_ +
+                 (ax.start(ox) + ax.first(ox) * ax.dilation) * in_step_;
+        job.row_step = ay.dilation * in_row_;
+        job.rows = ay.last(oy) - ay.first(oy);
+        job.cell_step = ax.dilation * in_step_;
+        job.cells = ax.last(ox) - ax.first(ox);
+        job.count = channels_;
+        job.cell = in_size_ == 1 ? Cell::u8 : Cell::i16;
+        return job;
     }
 
     const Kernels& kernels_;
@@ -88,18 +91,7 @@ public:
 
 protected:
     void window(const std::uint8_t* in, std::uint8_t* out, std::int64_t oy, std::int64_t ox) const override {
-        bool first = true;
-        cells(in, oy, ox, [&](const std::uint8_t* cell) {
-            if (first) {
-                std::memcpy(out, cell, static_cast<std::size_t>(channels_ * in_size_));
-            } else if (in_size_ == 1) {
-                kernels_.max8(cell, out, channels_);
-            } else {
-                kernels_.max16(reinterpret_cast<const std::int16_t*>(cell), reinterpret_cast<std::int16_t*>(out),
-                               channels_);
-            }
-            first = false;
-        });
+        kernels_.largest_cells(cells(in, oy, ox), out);
     }
 };
 
@@ -115,7 +107,7 @@ public:
         divisors_ = a.int32s("divisors", count, 1, INT32_HI);
         m_ = a.int32s("m", count, INT32_LO, INT32_HI);
         n_ = a.int32s("n", count, 1, 62);
-        source_ = Operand{nullptr, 1, x.storage == Storage::u8 ? Cell::u8 : Cell::i16, x.zero_point};
+        in_zero_point_ = x.zero_point;
         wide_ = y.storage == Storage::i16;
         zero_point_ = y.zero_point;
         std::int64_t most = 0;
@@ -127,6 +119,8 @@ public:
             }
         }
         if (most * largest(x) > INT32_HI) a.fail("the sum of a window may exceed 2^31 - 1");
+        for (std::size_t d = 0; d < m_.size(); ++d)
+            fits_.push_back(result_fits(static_cast<double>(most * largest(x)) * m_[d], n_[d]));
     }
 
 protected:
@@ -135,19 +129,18 @@ protected:
         const std::size_t d = index(oy, ox);
         for (std::int64_t c = 0; c < channels_; c += BLOCK) {
             const std::int64_t count = std::min(BLOCK, channels_ - c);
-            std::int32_t sums[BLOCK] = {};
-            cells(in, oy, ox, [&](const std::uint8_t* cell) {
-                Operand x = source_;
-                x.data = cell + c * in_size_;
-                kernels_.accumulate(x, sums, count);
-            });
-            Operand sum{sums, 1, Cell::i32, 0};
+            std::int32_t sums[BLOCK];
+            CellJob window = cells(in, oy, ox);
+            window.in = static_cast<const std::uint8_t*>(window.in) + c * in_size_;
+            window.count = count;
+            kernels_.sum_cells(window, in_zero_point_, sums);
             RowJob job{};
-            job.a = sum;
+            job.a = Operand{sums, 1, Cell::i32, 0};
             job.out = ResultRow{out + c * out_size_, wide_, zero_point_, lo_, hi_};
             job.count = count;
             job.m0 = m_[d];
             job.n = n_[d];
+            job.fits = fits_[d];
             kernels_.rescale(job);
         }
     }
@@ -165,9 +158,9 @@ private:
 
     bool count_padding_;
     bool wide_ = false;
-    std::int32_t zero_point_ = 0, lo_ = 0, hi_ = 0;
-    Operand source_{};
+    std::int32_t in_zero_point_ = 0, zero_point_ = 0, lo_ = 0, hi_ = 0;
     std::vector<std::int32_t> divisors_, m_, n_;
+    std::vector<bool> fits_;
 };
 
 }  // namespace

@@ -51,7 +51,8 @@ public:
         a.clamp(result_.lo, result_.hi);
         m_ = static_cast<std::int32_t>(a.one("m", INT32_LO, INT32_HI));
         n_ = static_cast<std::int32_t>(a.one("n", 1, 62));
-        source_ = Operand{nullptr, 1, x.storage == Storage::u8 ? Cell::u8 : Cell::i16, x.zero_point};
+        zero_point_ = x.zero_point;
+        fits_ = result_fits(static_cast<double>(product(s.reduced, "mean") * largest(x)) * m_, n_);
         work = x.count();
     }
 
@@ -81,12 +82,20 @@ private:
 
     void block(const std::uint8_t* x, std::uint8_t* y, std::int64_t count) const {
         std::int32_t sums[BLOCK] = {};
+        CellJob row{};
+        row.rows = 1;
+        row.cell_step = cells_.step(0) * in_size_;
+        row.count = count;
+        row.cell = in_size_ == 1 ? Cell::u8 : Cell::i16;
+        bool first = true;
         cells_.each(Part{}, [&](const Walk<1>::Offsets& at, std::int64_t cells) {
-            for (std::int64_t i = 0; i < cells; ++i) {
-                Operand row = source_;
-                row.data = x + (at[0] + i * cells_.step(0)) * in_size_;
-                kernels_.accumulate(row, sums, count);
-            }
+            std::int32_t more[BLOCK];
+            row.in = x + at[0] * in_size_;
+            row.cells = cells;
+            kernels_.sum_cells(row, zero_point_, first ? sums : more);
+            for (std::int64_t i = 0; i < count && !first; ++i)
+                sums[i] += more[i];
+            first = false;
         });
         RowJob job{};
         job.a = Operand{sums, 1, Cell::i32, 0};
@@ -95,6 +104,7 @@ private:
         job.count = count;
         job.m0 = m_;
         job.n = n_;
+        job.fits = fits_;
         kernels_.rescale(job);
     }
 
@@ -102,8 +112,8 @@ private:
     bool keepdims_;
     std::vector<bool> reduce_;
     ResultRow result_{};
-    Operand source_{};
-    std::int32_t m_ = 0, n_ = 1;
+    std::int32_t zero_point_ = 0, m_ = 0, n_ = 1;
+    bool fits_ = false;
     std::int64_t in_size_ = 1, out_size_ = 1;
     Walk<2> kept_;
     Walk<1> cells_;
@@ -146,11 +156,14 @@ public:
 private:
     template <class T>
     std::int16_t first_largest(const T* x) const {
-        std::int64_t best = 0;
-        for (std::int64_t i = 1; i < count_; ++i) {
-            if (x[i * step_] > x[best * step_]) best = i;
-        }
-        return static_cast<std::int16_t>(best);
+        // Without branches: which number is the largest is not to be predicted.
+        T most = x[0];
+        for (std::int64_t i = 1; i < count_; ++i)
+            most = std::max(most, x[i * step_]);
+        std::int64_t first = 0;
+        while (x[first * step_] != most)
+            ++first;
+        return static_cast<std::int16_t>(first);
     }
 
     bool keepdims_;

@@ -98,6 +98,25 @@ void Columns::rescales(Attributes& attributes, const std::string& m, const std::
     fill(ns, shifts, 33);
 }
 
+void Columns::arrange(const std::vector<std::int64_t>& order) {
+    const auto anew = [&](std::vector<std::int32_t>& padded, std::int32_t rest) {
+        std::vector<std::int32_t> values;
+        for (const std::int64_t c : order)
+            values.push_back(c < 0 ? rest
+                                   : padded[static_cast<std::size_t>(c + c / per_group_ * (padded_ - per_group_))]);
+        padded = values;
+    };
+    anew(bias_, 0);
+    anew(m_, 0);
+    anew(n_, 33);
+    if (leaky_) {
+        anew(m_neg_, 0);
+        anew(n_neg_, 33);
+    }
+    per_group_ = padded_ = static_cast<std::int64_t>(order.size());
+    groups_ = 1;
+}
+
 Epilogue Columns::group(std::int64_t index) const {
     const std::int64_t at = index * padded_;
     Epilogue e = shared_;

@@ -28,6 +28,9 @@ public:
     Columns(Attributes& attributes, const Weights& weights, const Layout& in, const Layout& out, std::int64_t groups,
             int lanes);
 
+    // Lay the columns of all groups out anew: entry i takes column order[i], or is a gap where that is -1.
+    void arrange(const std::vector<std::int64_t>& order);
+
     Epilogue group(std::int64_t index) const;
 
 private:

@@ -1,0 +1,207 @@
+// Depthwise convolution: 3x3 windows with strides of 1 or 2 in whole rows, every other window pixel by pixel.
+
+#include <algorithm>
+
+#include "ops/conv_window.h"
+
+namespace subbyte {
+namespace {
+
+// Any window: taps are gathered four at a time.
+class DepthwiseAny final : public Op {
+public:
+    DepthwiseAny(const Build& build, Attributes& attributes, const ConvWindow& window, const Weights& weights)
+        : Op(build.spec),
+          window_(window),
+          kernels_(build.kernels),
+          columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels.lanes),
+          panels_(pack_depthwise(weights, build.kernels)) {
+        work = attributes.out().count() * weights.depth();
+    }
+
+    void request(std::vector<Layout>& values) const override { window_.request(values[inputs[0]]); }
+
+    void prepare(const std::vector<Layout>& values) override {
+        const Layout& x = values[inputs[0]];
+        const Layout& y = values[output];
+        const std::int64_t channels = x.shape[2];
+        const std::int64_t size = storage_bytes(y.storage);
+        first_ = window_.first(x);
+        channels_ = static_cast<std::int32_t>(channels);
+        grid_ = Grid{y.shape[1], window_.stride_w * channels, window_.stride_h * x.strides[0], channels * size,
+                     y.strides[0] * size};
+        pixels_ = y.shape[0] * y.shape[1];
+        for (std::int64_t ky = 0; ky < window_.kernel_h; ++ky) {
+            for (std::int64_t kx = 0; kx < window_.kernel_w; ++kx)
+                taps_.push_back(static_cast<std::int32_t>(ky * window_.dilation_h * x.strides[0] +
+                                                          kx * window_.dilation_w * channels));
+        }
+        while (taps_.size() % 4 != 0)
+            taps_.push_back(taps_[0]);
+    }
+
+    void run(const Frame& frame, Part part) const override {
+        DepthwiseJob job{};
+        job.in = frame.at(inputs[0]) + first_;
+        job.out = frame.at(output);
+        job.grid = grid_;
+        job.first = part.begin(pixels_);
+        job.last = part.end(pixels_);
+        if (job.first == job.last) return;
+        job.taps = taps_.data();
+        job.tap_count = static_cast<std::int32_t>(taps_.size());
+        job.panels = panels_.data();
+        job.columns = channels_;
+        job.epilogue = columns_.group(0);
+        kernels_.depthwise(job);
+    }
+
+private:
+    ConvWindow window_;
+    const Kernels& kernels_;
+    Columns columns_;
+    std::vector<std::int8_t> panels_;
+    std::int64_t first_ = 0;
+    std::int64_t pixels_ = 0;
+    std::int32_t channels_ = 0;
+    Grid grid_{};
+    std::vector<std::int32_t> taps_;
+};
+
+// How a row's bytes are cut into vectors of `bytes`.
+std::vector<DepthwiseSegment> cut(int bytes, int channels, std::int64_t width, const ConvWindow& window) {
+    // Neighbouring pixels that lie densely in input and result make one run of bytes; so do those of a stride of 2
+    // whose vectors the kernel can split into even and odd pixels.
+    const auto pixels = static_cast<int>(std::min<std::int64_t>(bytes / channels, width));
+    const bool splits = window.stride_h == 2 && pixels * channels == bytes && channels % 8 == 0;
+    if (channels <= bytes / 2 && (window.stride_w == 1 || splits)) return {{0, channels, pixels, 1}};
+    std::vector<DepthwiseSegment> segments;
+    for (int first = 0; first < channels; first += bytes) {
+        const int left = std::min(channels - first, bytes);
+        int pieces = left <= bytes / 4 ? 4 : left <= bytes / 2 ? 2 : 1;
+        while (pieces > width)
+            pieces /= 2;
+        segments.push_back({first, left, pieces, pieces});
+    }
+    return segments;
+}
+
+// The channel of every byte of a segment's vector, or -1, in the order in which interleaving rows leaves the dwords:
+// quarter q, 128-bit lane l, dword i is byte 16 l + 4 q + i.
+void order_lanes(const DepthwiseSegment& s, int bytes, std::vector<std::int64_t>& order) {
+    const int pitch = s.pieces > 1 ? bytes / s.pieces : s.channels;
+    for (int quarter = 0; quarter < 4; ++quarter) {
+        for (int lane = 0; lane < bytes / 4; ++lane) {
+            const int byte = lane / 4 * 16 + quarter * 4 + lane % 4;
+            const bool used = byte / pitch < s.pixels && byte % pitch < s.channels;
+            order.push_back(used ? s.channel + byte % pitch : -1);
+        }
+    }
+}
+
+// Whether every sum of products of one channel fits int16, whatever their order.
+bool sums_fit(const Weights& weights, std::int64_t most) {
+    const auto depth = static_cast<std::size_t>(weights.depth());
+    for (std::size_t first = 0; first < weights.numbers.size(); first += depth) {
+        std::int64_t above = 0;
+        std::int64_t below = 0;
+        for (std::size_t k = first; k < first + depth; ++k) {
+            above += std::max<std::int64_t>(weights.numbers[k], 0);
+            below += std::min<std::int64_t>(weights.numbers[k], 0);
+        }
+        if (above * most > 32767 || below * most < -32768) return false;
+    }
+    return true;
+}
+
+class Depthwise3 final : public Op {
+public:
+    Depthwise3(const Build& build, Attributes& attributes, const ConvWindow& window, const Weights& weights)
+        : Op(build.spec),
+          window_(window),
+          kernels_(build.kernels),
+          columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels.lanes),
+          sums_fit_(sums_fit(weights, std::max(attributes.in(0).hi, attributes.in(0).zero_point))) {
+        const int bytes = 4 * kernels_.lanes;
+        const Layout& y = attributes.out();
+        channels_ = static_cast<std::int32_t>(y.shape[2]);
+        width_ = y.shape[1];
+        height_ = y.shape[0];
+        segments_ = cut(bytes, channels_, width_, window);
+        std::vector<std::int64_t> order;
+        for (const DepthwiseSegment& s : segments_)
+            order_lanes(s, bytes, order);
+        pack(weights, order);
+        columns_.arrange(order);
+        work = y.count() * weights.depth();
+    }
+
+    void request(std::vector<Layout>& values) const override { window_.request(values[inputs[0]]); }
+
+    void prepare(const std::vector<Layout>& values) override {
+        const Layout& y = values[output];
+        first_ = window_.first(values[inputs[0]]);
+        in_row_ = values[inputs[0]].strides[0];
+        out_row_ = y.strides[0] * storage_bytes(y.storage);
+    }
+
+    void run(const Frame& frame, Part part) const override {
+        const std::int64_t begin = part.begin(height_);
+        Depthwise3Job job{};
+        job.rows = part.end(height_) - begin;
+        job.in = frame.at(inputs[0]) + first_ + begin * window_.stride_h * in_row_;
+        job.out = frame.at(output) + begin * out_row_;
+        job.in_row = in_row_;
+        job.out_row = out_row_;
+        job.width = width_;
+        job.channels = channels_;
+        job.stride_y = static_cast<std::int32_t>(window_.stride_h);
+        job.stride_x = static_cast<std::int32_t>(window_.stride_w);
+        job.segments = segments_.data();
+        job.segment_count = static_cast<std::int32_t>(segments_.size());
+        job.weights = packed_.data();
+        job.sums_fit = sums_fit_;
+        job.epilogue = columns_.group(0);
+        kernels_.depthwise3(job);
+    }
+
+private:
+    // [segment][upper, lower row][kernel column][byte of the vector in lane order][4 rows]
+    void pack(const Weights& weights, const std::vector<std::int64_t>& order) {
+        const auto bytes = static_cast<std::size_t>(4 * kernels_.lanes);
+        packed_.assign(order.size() * 24, 0);
+        for (std::size_t i = 0; i < order.size(); ++i) {
+            if (order[i] < 0) continue;
+            const std::int8_t* w = weights.numbers.data() + order[i] * 9;
+            for (std::size_t lower = 0; lower < 2; ++lower) {
+                for (std::size_t kx = 0; kx < 3; ++kx) {
+                    std::int8_t* four =
+                        packed_.data() + (((i / bytes * 2 + lower) * 3 + kx) * bytes + i % bytes) * 4 + lower;
+                    for (std::size_t ky = 0; ky < 3; ++ky)
+                        four[ky] = w[ky * 3 + kx];
+                }
+            }
+        }
+    }
+
+    ConvWindow window_;
+    const Kernels& kernels_;
+    Columns columns_;
+    bool sums_fit_;
+    std::int32_t channels_ = 0;
+    std::int64_t width_ = 0, height_ = 0, first_ = 0, in_row_ = 0, out_row_ = 0;
+    std::vector<DepthwiseSegment> segments_;
+    std::vector<std::int8_t> packed_;
+};
+
+}  // namespace
+
+OpPtr make_depthwise(const Build& build, Attributes& attributes, const ConvWindow& w, const Weights& weights) {
+    const bool small = w.kernel_h == 3 && w.kernel_w == 3 && w.dilation_h == 1 && w.dilation_w == 1 &&
+                       w.stride_h <= 2 && w.stride_w <= 2;
+    if (small && build.kernels.depthwise3 != nullptr)
+        return std::make_unique<Depthwise3>(build, attributes, w, weights);
+    return std::make_unique<DepthwiseAny>(build, attributes, w, weights);
+}
+
+}  // namespace subbyte
