@@ -6,6 +6,8 @@
 // Weight panels, one layout for convolution, linear layers and (columns = channels) depthwise convolution:
 //   [panel][step][vector][lane][4]  int8
 // A panel is 1, 2 or 4 vectors of `lanes` output columns (panel_vectors); a step is 4 consecutive k, padded with 0.
+// Where the kernels say `interleaved`, a panel's vectors hold its columns in the order from which 128-bit packs restore
+// the natural one; the epilogue's arrays of a DotJob lie in the same order (see panel_column).
 // Activations are read 4 bytes at a time, so a run whose length is no multiple of 4 reads up to 3 bytes behind it,
 // which meet zero weights; depthwise kernels read up to `lanes` bytes. Buffers have READ_SLACK bytes for that.
 #pragma once
@@ -25,6 +27,15 @@ static inline int panel_vectors(int left, int most) {
     return vectors;
 }
 
+// Column in a panel of `vectors` vectors that lies at `place`: vectors are cut into blocks of four columns, and block b of
+// vector v holds columns 4 * (vectors * b + v) onwards. Packing four vectors (or two, twice) of int32 to bytes block by
+// block, as x86 does, then gives the columns in their natural order.
+static inline int panel_column(int place, int vectors, int lanes) {
+    const int vector = place / lanes;
+    const int block = place % lanes / 4;
+    return 4 * (vectors * block + vector) + place % 4;
+}
+
 // From int32 accumulators to stored integers; arrays are padded to whole vectors.
 // Accumulators start at bias, where the input's zero point is folded in, and wrap: their final sum is proved to fit.
 struct Epilogue {
@@ -35,6 +46,11 @@ struct Epilogue {
     const std::int32_t* n_neg;
     bool leaky;
     bool high;  // every shift is >= 33, so the high half of acc * m decides and 32-bit adds do
+    bool joined;  // high, and the zero point may join the rounding term before the shift without overflow
+    // Where rint(fma(acc, scale, zero_point)) in float32 is proved to be the same integers; else nullptr. With a leaky
+    // slope scale serves acc >= 0, and scale_neg, which is no larger, acc < 0.
+    const float* scale;
+    const float* scale_neg;
     bool wide;  // result is int16, else uint8
     std::int32_t zero_point;
     std::int32_t lo;
@@ -50,6 +66,12 @@ struct Grid {
     std::ptrdiff_t out_row;
 };
 
+// How a kernel cuts the pixels of one layer, chosen once when the plan is built; kernels without a choice ignore it.
+struct TileShape {
+    std::uint8_t groups[5];  // by vectors of the panel: groups of pixels per tile
+    bool sliding;            // neighbouring pixels share what they read of a window's row
+};
+
 // Dot products of `tap_count` runs of 4 * steps bytes with every column, for result pixels first..last-1 of the grid.
 struct DotJob {
     const std::uint8_t* in;  // first byte of pixel 0's window
@@ -62,6 +84,7 @@ struct DotJob {
     std::int32_t steps;
     const std::int8_t* panels;
     std::int32_t columns;
+    TileShape shape;
     bool pairs_fit;  // every sum of two neighbouring products fits int16
     Epilogue epilogue;
 };
@@ -123,6 +146,11 @@ struct Kernels {
     void (*accumulate)(const Operand& in, std::int32_t* sums, std::int64_t count);  // sums += X
     void (*max8)(const std::uint8_t* in, std::uint8_t* best, std::int64_t count);
     void (*max16)(const std::int16_t* in, std::int16_t* best, std::int64_t count);
+    bool interleaved = false;  // order of columns in a panel
+    // y = rint(fma(acc, scale, zero_point)) by the very instructions of the epilogue, so that it can be proved at load.
+    void (*rescale_float)(const std::int32_t* acc, float scale, float zero_point, std::int32_t* y, int count) = nullptr;
+    // How to cut a job (its pixels are first..last-1) whose panels lie in the grid's order of columns.
+    TileShape (*shape)(const DotJob& job) = nullptr;
 };
 
 }  // namespace subbyte

@@ -11,90 +11,54 @@
 namespace subbyte {
 namespace avx512_vnni {
 
-#include "pixels.inc"
+#include "cursor.inc"
 #include "rows.inc"
+#include "tiles.inc"
 
 constexpr int LANES = 16;
 
-static inline __m512i load(const void* p) {
-    return _mm512_loadu_si512(p);
-}
+#include "avx512_epilogue.inc"
 
 // Keeps gcc from spilling arrays of accumulators between the steps of a tile.
 static inline void pin(__m512i& v) {
     asm("" : "+v"(v));
 }
 
-// (acc * m + 2^(n - 1)) >> n for n >= 33: the low half of the product never reaches the result, so the rounding term
-// is added to the high half.
-static inline __m512i scale_high(__m512i acc, __m512i m, __m512i n) {
-    const __m512i even = _mm512_srli_epi64(_mm512_mul_epi32(acc, m), 32);
-    const __m512i odd = _mm512_mul_epi32(_mm512_srli_epi64(acc, 32), _mm512_srli_epi64(m, 32));
-    const __m512i high = _mm512_mask_blend_epi32(0xAAAA, even, odd);
-    const __m512i half = _mm512_sllv_epi32(_mm512_set1_epi32(1), _mm512_sub_epi32(n, _mm512_set1_epi32(33)));
-    return _mm512_srav_epi32(_mm512_add_epi32(high, half), _mm512_sub_epi32(n, _mm512_set1_epi32(32)));
+// Hides a value from the optimiser, so that addresses of a group stay one pointer and offsets.
+static inline void hide(const std::uint8_t*& p) {
+    asm("" : "+r"(p));
 }
 
-// Eight of the sixteen, in 64 bits, clamped: any n.
-static inline __m512i requantize_half(__m512i acc, __m512i m, __m512i n, const Epilogue& e) {
-    const __m512i half = _mm512_sllv_epi64(_mm512_set1_epi64(1), _mm512_sub_epi64(n, _mm512_set1_epi64(1)));
-    __m512i y = _mm512_srav_epi64(_mm512_add_epi64(_mm512_mul_epi32(acc, m), half), n);
-    y = _mm512_add_epi64(y, _mm512_set1_epi64(e.zero_point));
-    return _mm512_min_epi64(_mm512_max_epi64(y, _mm512_set1_epi64(e.lo)), _mm512_set1_epi64(e.hi));
-}
-
-static inline __m512i requantize(__m512i acc, const Epilogue& e, int column) {
-    __m512i m = load(e.m + column);
-    __m512i n = load(e.n + column);
-    if (e.leaky) {
-        const __mmask16 negative = _mm512_movepi32_mask(acc);
-        m = _mm512_mask_loadu_epi32(m, negative, e.m_neg + column);
-        n = _mm512_mask_loadu_epi32(n, negative, e.n_neg + column);
-    }
-    if (e.high) {
-        const __m512i y = _mm512_add_epi32(scale_high(acc, m, n), _mm512_set1_epi32(e.zero_point));
-        return _mm512_min_epi32(_mm512_max_epi32(y, _mm512_set1_epi32(e.lo)), _mm512_set1_epi32(e.hi));
-    }
-    const __m512i low = _mm512_set1_epi64(0xFFFFFFFF);
-    const __m512i even = requantize_half(acc, m, _mm512_and_si512(n, low), e);
-    const __m512i odd =
-        requantize_half(_mm512_srli_epi64(acc, 32), _mm512_srli_epi64(m, 32), _mm512_srli_epi64(n, 32), e);
-    return _mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32));
-}
-
-static inline void finish(const Epilogue& e, __m512i acc, std::uint8_t* out, int column, int columns) {
-    const __m512i y = requantize(acc, e, column);
-    const int left = columns - column;
-    const __mmask16 mask = static_cast<__mmask16>(left >= LANES ? 0xFFFF : (1 << left) - 1);
-    if (e.wide) {
-        _mm256_mask_storeu_epi16(out + 2 * std::ptrdiff_t{column}, mask, _mm512_cvtepi32_epi16(y));
-    } else {
-        _mm_mask_storeu_epi8(out + column, mask, _mm512_cvtepi32_epi8(y));
-    }
+static inline __m512i four_bytes(const std::uint8_t* x) {
+    std::int32_t four;
+    std::memcpy(&four, x, 4);
+    return _mm512_set1_epi32(four);
 }
 
 struct Tile {
     static constexpr int MOST = 4;
-    static constexpr int rows(int vectors) { return vectors == 4 ? 6 : vectors == 2 ? 8 : 12; }
+    // Six pixels of 64 columns, or twelve of 32, or sixteen of 16: most of 32 registers are accumulators.
+    static constexpr int group(int vectors) { return vectors == 4 ? 1 : vectors == 2 ? 2 : 4; }
+    static constexpr int most_groups(int vectors) { return vectors == 1 ? 4 : 6; }
 
-    template <int ROWS, int VECTORS>
-    static void run(const DotJob& job, const std::uint8_t* const* in, std::uint8_t* const* out,
-                    const std::int8_t* panel, int column) {
+    template <int GROUPS, int GROUP, int VECTORS>
+    static void run(const DotJob& job, const Pixels& pixels, const std::int8_t* panel, int column) {
+        constexpr int ROWS = GROUPS * GROUP;
         __m512i acc[ROWS][VECTORS];
         UNROLL for (int v = 0; v < VECTORS; ++v) {
             const __m512i bias = load(job.epilogue.bias + column + LANES * v);
             UNROLL for (int r = 0; r < ROWS; ++r) acc[r][v] = bias;
         }
+        const std::ptrdiff_t step = pixels.in_step;
         for (std::int32_t t = 0; t < job.tap_count; ++t) {
-            const std::uint8_t* x[ROWS];
-            UNROLL for (int r = 0; r < ROWS; ++r) x[r] = in[r] + job.taps[t];
+            const std::uint8_t* x[GROUPS];
+            UNROLL for (int g = 0; g < GROUPS; ++g) x[g] = pixels.in[g] + job.taps[t];
             for (std::int32_t k = 0; k < job.steps; ++k) {
                 __m512i w[VECTORS];
                 UNROLL for (int v = 0; v < VECTORS; ++v) w[v] = load(panel + 64 * v);
                 UNROLL for (int r = 0; r < ROWS; ++r) {
-                    std::int32_t four;
-                    std::memcpy(&four, x[r] + 4 * k, 4);
-                    const __m512i a = _mm512_set1_epi32(four);
+                    if (GROUP > 1 && r % GROUP == 0) hide(x[r / GROUP]);
+                    const __m512i a = four_bytes(x[r / GROUP] + r % GROUP * step + 4 * std::ptrdiff_t{k});
                     UNROLL for (int v = 0; v < VECTORS; ++v) {
                         acc[r][v] = _mm512_dpbusd_epi32(acc[r][v], a, w[v]);
                         pin(acc[r][v]);
@@ -103,21 +67,81 @@ struct Tile {
                 panel += 64 * VECTORS;
             }
         }
-        __m512i sums[ROWS][VECTORS];  // the epilogue is rolled, so its accumulators lie in memory
-        UNROLL for (int r = 0; r < ROWS; ++r) {
-            UNROLL for (int v = 0; v < VECTORS; ++v) sums[r][v] = acc[r][v];
-        }
-        for (int r = 0; r < ROWS; ++r) {
-            for (int v = 0; v < VECTORS; ++v) {
-                const int first = column + LANES * v;
-                if (first < job.columns) finish(job.epilogue, sums[r][v], out[r], first, job.columns);
+        finish<GROUPS, GROUP, VECTORS>(job, pixels, acc, column);
+    }
+
+    template <int GROUPS, int GROUP, int VECTORS>
+    static inline void finish(const DotJob& job, const Pixels& pixels, __m512i (*acc)[VECTORS], int column) {
+        const Epilogue& e = job.epilogue;
+        if (e.wide || (e.scale == nullptr && (e.leaky || !e.joined))) {
+            __m512i sums[GROUPS * GROUP][VECTORS];  // rolled loops, so accumulators lie in memory
+            UNROLL for (int r = 0; r < GROUPS * GROUP; ++r) {
+                UNROLL for (int v = 0; v < VECTORS; ++v) sums[r][v] = acc[r][v];
             }
+            for (int r = 0; r < GROUPS * GROUP; ++r) {
+                std::uint8_t* out = pixels.out[r / GROUP] + r % GROUP * pixels.out_step;
+                for (int v = 0; v < VECTORS; ++v)
+                    finish_slowly(e, sums[r][v], out, v, VECTORS, column, job.columns);
+            }
+            return;
+        }
+        if (e.scale == nullptr) {
+            rescale<RescaleHigh, GROUPS * GROUP, VECTORS>(e, acc, column);
+        } else if (e.leaky) {
+            rescale<RescaleFloatLeaky, GROUPS * GROUP, VECTORS>(e, acc, column);
+        } else {
+            rescale<RescaleFloat, GROUPS * GROUP, VECTORS>(e, acc, column);
+        }
+        const ByteStore bytes(e, job.columns - column, VECTORS, pixels.out_step);
+        UNROLL for (int g = 0; g < GROUPS; ++g)
+            bytes.group<GROUP, VECTORS>(acc + g * GROUP, pixels.out[g] + column);
+    }
+
+    template <class Rescale, int ROWS, int VECTORS>
+    static inline void rescale(const Epilogue& e, __m512i (*acc)[VECTORS], int column) {
+        UNROLL for (int v = 0; v < VECTORS; ++v) {
+            const Rescale each(e, column + LANES * v);
+            UNROLL for (int r = 0; r < ROWS; ++r) acc[r][v] = each(acc[r][v]);
         }
     }
 };
 
+static TileShape shape(const DotJob& job) {
+    TileShape s{};
+    for (int vectors = 1; vectors <= Tile::MOST; vectors *= 2)
+        s.groups[vectors] = even_groups<Tile>(job, vectors);
+    return s;
+}
+
+static void rescale_float(const std::int32_t* acc, float scale, float zero_point, std::int32_t* y, int count) {
+    for (int i = 0; i < count; i += LANES) {
+        const __mmask16 mask = static_cast<__mmask16>(first_bytes(count - i));
+        const __m512i x = _mm512_maskz_loadu_epi32(mask, acc + i);
+        _mm512_mask_storeu_epi32(y + i, mask, scale_float(x, _mm512_set1_ps(scale), _mm512_set1_ps(zero_point)));
+    }
+}
+
 static void dot(const DotJob& job) {
     walk_dot<Tile>(job, LANES);
+}
+
+// A vector of consecutive columns of one pixel.
+static inline void finish_row(const Epilogue& e, __m512i acc, std::uint8_t* out, int column, int columns) {
+    __m512i y;
+    if (e.scale != nullptr && !e.leaky) {
+        y = RescaleFloat(e, column)(acc);
+    } else if (e.joined && !e.leaky) {
+        y = RescaleHigh(e, column)(acc);
+    } else {
+        y = rescale_any(acc, e, column);
+    }
+    y = _mm512_min_epi32(_mm512_max_epi32(y, _mm512_set1_epi32(e.lo)), _mm512_set1_epi32(e.hi));
+    const __mmask16 mask = static_cast<__mmask16>(first_bytes(columns - column));
+    if (e.wide) {
+        _mm256_mask_storeu_epi16(out + 2 * std::ptrdiff_t{column}, mask, _mm512_cvtepi32_epi16(y));
+    } else {
+        _mm_mask_storeu_epi8(out + column, mask, _mm512_cvtepi32_epi8(y));
+    }
 }
 
 // Sixteen channels, a dword each.
@@ -145,7 +169,7 @@ static void depthwise(const DepthwiseJob& job) {
                 acc =
                     _mm512_dpbusd_epi32(acc, _mm512_or_si512(x01, _mm512_slli_epi32(x23, 16)), load(panel + LANES * t));
             }
-            finish(job.epilogue, acc, out, column, job.columns);
+            finish_row(job.epilogue, acc, out, column, job.columns);
         }
     }
 }
@@ -162,7 +186,10 @@ const Kernels KERNELS = {"avx512_vnni",
                          lookup_row<std::int16_t>,
                          accumulate_row,
                          max_row<std::uint8_t>,
-                         max_row<std::int16_t>};
+                         max_row<std::int16_t>,
+                         true,
+                         rescale_float,
+                         shape};
 
 }  // namespace avx512_vnni
 }  // namespace subbyte

@@ -19,6 +19,17 @@ struct Window {
     std::int64_t extent_w() const { return (kernel_w - 1) * dilation_w + 1; }
 };
 
+TileShape choose_shape(const Kernels& kernels, const Grid& grid, std::int64_t pixels, std::int64_t run,
+                       std::int64_t columns) {
+    if (kernels.shape == nullptr) return TileShape{};
+    DotJob job{};
+    job.grid = grid;
+    job.last = pixels;
+    job.steps = static_cast<std::int32_t>((run + 3) / 4);
+    job.columns = static_cast<std::int32_t>(columns);
+    return kernels.shape(job);
+}
+
 class Conv final : public Op {
 public:
     Conv(const Build& build, Attributes& attributes, const Window& window, std::int64_t groups, const Weights& weights)
@@ -27,7 +38,9 @@ public:
           groups_(groups),
           kernels_(build.kernels),
           columns_(attributes, weights, attributes.in(0), attributes.out(),
-                   depthwise(groups, weights, attributes) ? 1 : groups, build.kernels.lanes),
+                   depthwise(groups, weights, attributes) ? 1 : groups, build.kernels,
+                   depthwise(groups, weights, attributes) ? natural_order(weights.columns(), build.kernels)
+                                                          : panel_order(weights.columns() / groups, build.kernels)),
           depthwise_(depthwise(groups, weights, attributes)),
           rows_in_one_run_(window.dilation_w == 1 && groups == 1) {
         const std::int64_t group_channels = weights.shape[3];
@@ -72,6 +85,7 @@ public:
         }
         while (depthwise_ && taps_.size() % 4 != 0)
             taps_.push_back(taps_[0]);
+        if (!depthwise_) shape_ = choose_shape(kernels_, grid_, pixels_, run_, out_group_);
     }
 
     void run(const Frame& frame, Part part) const override {
@@ -91,6 +105,7 @@ public:
         fill(job, frame, begin, end);
         job.steps = static_cast<std::int32_t>((run_ + 3) / 4);
         job.columns = static_cast<std::int32_t>(out_group_);
+        job.shape = shape_;
         job.pairs_fit = pairs_fit_;
         for (std::int64_t g = 0; g < groups_; ++g) {
             job.panels = panels_[static_cast<std::size_t>(g)].data();
@@ -132,6 +147,7 @@ private:
     std::int64_t out_group_ = 0;
     std::int64_t size_ = 1;
     Grid grid_{};
+    TileShape shape_{};
     std::vector<std::int32_t> taps_;
 };
 
@@ -140,7 +156,8 @@ public:
     Linear(const Build& build, Attributes& attributes, const Weights& weights)
         : Op(build.spec),
           kernels_(build.kernels),
-          columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels.lanes),
+          columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels,
+                   panel_order(weights.columns(), build.kernels)),
           panels_(pack_panels(weights.numbers.data(), weights.columns(), 1, weights.depth(), build.kernels)),
           depth_(weights.depth()),
           count_(weights.columns()),
@@ -155,6 +172,7 @@ public:
         pixels_ = y.count() / count_;
         grid_ = Grid{pixels_, depth_, 0, count_ * size, 0};
         if (x.shape.size() == 3) grid_ = Grid{x.shape[1], depth_, x.strides[0], count_ * size, y.strides[0] * size};
+        shape_ = choose_shape(kernels_, grid_, pixels_, depth_, count_);
     }
 
     void run(const Frame& frame, Part part) const override {
@@ -171,6 +189,7 @@ public:
         job.steps = static_cast<std::int32_t>((depth_ + 3) / 4);
         job.panels = panels_.data();
         job.columns = static_cast<std::int32_t>(count_);
+        job.shape = shape_;
         job.pairs_fit = pairs_fit_;
         job.epilogue = columns_.group(0);
         kernels_.dot(job);
@@ -185,6 +204,7 @@ private:
     bool pairs_fit_;
     std::int64_t pixels_ = 0;
     Grid grid_{};
+    TileShape shape_{};
 };
 
 void check_input(const Attributes& attributes) {

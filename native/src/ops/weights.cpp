@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <numeric>
+#include <utility>
+
+#include "ops/proof.h"
 
 namespace subbyte {
 namespace {
@@ -47,16 +51,34 @@ Weights read_weights(Attributes& attributes, std::size_t rank) {
     return w;
 }
 
+std::vector<std::int32_t> natural_order(std::int64_t count, const Kernels& kernels) {
+    std::vector<std::int32_t> order(static_cast<std::size_t>(round_up(count, kernels.lanes)));
+    std::iota(order.begin(), order.end(), 0);
+    return order;
+}
+
+std::vector<std::int32_t> panel_order(std::int64_t count, const Kernels& kernels) {
+    std::vector<std::int32_t> order = natural_order(count, kernels);
+    if (!kernels.interleaved) return order;
+    const auto vectors = static_cast<int>(order.size()) / kernels.lanes;
+    for (int v = 0; v < vectors;) {
+        const int width = panel_vectors(vectors - v, kernels.most_vectors);
+        for (int i = 0; i < width * kernels.lanes; ++i)
+            order[static_cast<std::size_t>(v * kernels.lanes + i)] =
+                v * kernels.lanes + panel_column(i, width, kernels.lanes);
+        v += width;
+    }
+    return order;
+}
+
 Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& in, const Layout& out,
-                 std::int64_t groups, int lanes)
-    : per_group_(weights.columns() / groups),
-      groups_(groups),
-      padded_(round_up(per_group_, lanes)),
-      leaky_(attributes.has_array("m_neg") || attributes.has_array("n_neg")) {
+                 std::int64_t groups, const Kernels& kernels, std::vector<std::int32_t> order)
+    : order_(std::move(order)), per_group_(weights.columns() / groups), groups_(groups) {
     attributes.clamp(shared_.lo, shared_.hi);
-    std::vector<std::int32_t> bias = attributes.int32s("bias", weights.columns(), INT32_LO, INT32_HI);
+    bias_ = attributes.int32s("bias", weights.columns(), INT32_LO, INT32_HI);
+    std::vector<std::int64_t> reach(bias_.size());  // largest |acc|
     const std::int64_t depth = weights.depth();
-    for (std::size_t c = 0; c < bias.size(); ++c) {
+    for (std::size_t c = 0; c < bias_.size(); ++c) {
         std::int64_t sum = 0;
         std::int64_t magnitude = 0;  // at most 2^31 * 2^7 numbers
         for (std::int64_t k = 0; k < depth; ++k) {
@@ -64,48 +86,85 @@ Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& i
             sum += w;
             magnitude += std::abs(w);
         }
-        if (magnitude * largest(in) + std::abs(std::int64_t{bias[c]}) > INT32_HI)
+        reach[c] = magnitude * largest(in) + std::abs(std::int64_t{bias_[c]});
+        if (reach[c] > INT32_HI)
             attributes.fail("the accumulator of column " + std::to_string(c) + " may exceed 2^31 - 1");
-        bias[c] = static_cast<std::int32_t>(static_cast<std::uint32_t>(std::int64_t{bias[c]} - in.zero_point * sum));
+        bias_[c] = static_cast<std::int32_t>(static_cast<std::uint32_t>(std::int64_t{bias_[c]} - in.zero_point * sum));
     }
-    fill(bias_, bias, 0);
-    rescales(attributes, "m", "n", m_, n_);
-    if (leaky_) rescales(attributes, "m_neg", "n_neg", m_neg_, n_neg_);
-    shared_.leaky = leaky_;
-    shared_.high = high_;
+    shared_.leaky = attributes.has_array("m_neg") || attributes.has_array("n_neg");
+    m_ = attributes.int32s("m", weights.columns(), INT32_LO, INT32_HI);
+    n_ = attributes.int32s("n", weights.columns(), 1, 62);
+    m_neg_ = shared_.leaky ? attributes.int32s("m_neg", weights.columns(), INT32_LO, INT32_HI) : m_;
+    n_neg_ = shared_.leaky ? attributes.int32s("n_neg", weights.columns(), 1, 62) : n_;
     shared_.wide = out.storage == Storage::i16;
     shared_.zero_point = out.zero_point;
+    if (!shared_.wide) prove(reach, kernels);
+    raise_shifts(reach);
+    bias_ = placed(bias_, 0);
+    m_ = placed(m_, 0);
+    n_ = placed(n_, 33);
+    m_neg_ = placed(m_neg_, 0);
+    n_neg_ = placed(n_neg_, 33);
 }
 
-void Columns::fill(std::vector<std::int32_t>& padded, const std::vector<std::int32_t>& values,
-                   std::int32_t rest) const {
-    padded.assign(static_cast<std::size_t>(padded_ * groups_), rest);
-    for (std::size_t c = 0; c < values.size(); ++c) {
-        const auto group = static_cast<std::int64_t>(c) / per_group_;
-        padded[c + static_cast<std::size_t>(group * (padded_ - per_group_))] = values[c];
+void Columns::prove(const std::vector<std::int64_t>& reach, const Kernels& kernels) {
+    scale_.resize(m_.size());
+    scale_neg_.resize(m_.size());
+    Rescale r{0, 0, shared_.zero_point, shared_.lo, shared_.hi, 0, 0};
+    bool proved = true;
+    for (std::size_t c = 0; proved && c < m_.size(); ++c) {
+        r.m = m_[c];
+        r.n = n_[c];
+        r.least = shared_.leaky ? 0 : -reach[c];
+        r.most = reach[c];
+        proved = prove_float(r, kernels, scale_[c]);
+        if (!proved || !shared_.leaky) continue;
+        r.m = m_neg_[c];
+        r.n = n_neg_[c];
+        r.least = -reach[c];
+        r.most = 0;
+        proved = prove_float(r, kernels, scale_neg_[c]) && scale_neg_[c] <= scale_[c];
     }
+    scale_ = proved ? placed(scale_, 0.0F) : std::vector<float>();
+    scale_neg_ = proved ? placed(scale_neg_, 0.0F) : std::vector<float>();
 }
 
-void Columns::rescales(Attributes& attributes, const std::string& m, const std::string& n,
-                       std::vector<std::int32_t>& ms, std::vector<std::int32_t>& ns) {
-    std::vector<std::int32_t> multipliers = attributes.int32s(m, per_group_ * groups_, INT32_LO, INT32_HI);
-    std::vector<std::int32_t> shifts = attributes.int32s(n, per_group_ * groups_, 1, 62);
-    for (std::size_t c = 0; c < shifts.size(); ++c) {
-        raise_shift(multipliers[c], shifts[c]);
-        high_ = high_ && shifts[c] >= 33;
+// Shifts of 33 or more where multipliers have room: same result, from high halves of the products alone.
+void Columns::raise_shifts(const std::vector<std::int64_t>& reach) {
+    shared_.high = true;
+    shared_.joined = true;
+    for (std::size_t c = 0; c < m_.size(); ++c) {
+        raise_shift(m_[c], n_[c]);
+        raise_shift(m_neg_[c], n_neg_[c]);
+        shared_.high = shared_.high && n_[c] >= 33 && n_neg_[c] >= 33;
+        const std::int64_t high = reach[c] * std::abs(std::int64_t{m_[c]}) >> 32;
+        const std::int64_t term = (std::abs(std::int64_t{shared_.zero_point}) + 1) << std::max(n_[c] - 32, 0);
+        shared_.joined = shared_.joined && high + term < INT32_HI;
     }
-    fill(ms, multipliers, 0);
-    fill(ns, shifts, 33);
+    shared_.joined = shared_.joined && shared_.high;
+}
+
+template <class T>
+std::vector<T> Columns::placed(const std::vector<T>& values, T rest) const {
+    std::vector<T> result;
+    result.reserve(order_.size() * static_cast<std::size_t>(groups_));
+    for (std::int64_t g = 0; g < groups_; ++g) {
+        for (const std::int64_t c : order_)
+            result.push_back(c < per_group_ ? values[static_cast<std::size_t>(g * per_group_ + c)] : rest);
+    }
+    return result;
 }
 
 Epilogue Columns::group(std::int64_t index) const {
-    const std::int64_t at = index * padded_;
+    const std::size_t at = order_.size() * static_cast<std::size_t>(index);
     Epilogue e = shared_;
     e.bias = bias_.data() + at;
     e.m = m_.data() + at;
     e.n = n_.data() + at;
-    e.m_neg = (leaky_ ? m_neg_ : m_).data() + at;
-    e.n_neg = (leaky_ ? n_neg_ : n_).data() + at;
+    e.m_neg = m_neg_.data() + at;
+    e.n_neg = n_neg_.data() + at;
+    e.scale = scale_.empty() ? nullptr : scale_.data() + at;
+    e.scale_neg = scale_neg_.empty() ? nullptr : scale_neg_.data() + at;
     return e;
 }
 
@@ -113,14 +172,16 @@ std::vector<std::int8_t> pack_panels(const std::int8_t* numbers, std::int64_t co
                                      std::int64_t run, const Kernels& kernels) {
     const std::int64_t lanes = kernels.lanes;
     const std::int64_t steps = round_up(run, 4) / 4;
-    const std::int64_t vectors = round_up(count, lanes) / lanes;
+    const std::vector<std::int32_t> order = panel_order(count, kernels);
+    const std::int64_t vectors = static_cast<std::int64_t>(order.size()) / lanes;
     std::vector<std::int8_t> packed(static_cast<std::size_t>(vectors * lanes * taps * steps * 4));
     std::int8_t* out = packed.data();
     for (std::int64_t v = 0; v < vectors;) {
         const int width = panel_vectors(static_cast<int>(vectors - v), kernels.most_vectors);
         for (std::int64_t t = 0; t < taps; ++t) {
             for (std::int64_t k = 0; k < steps * 4; k += 4) {
-                for (std::int64_t column = v * lanes; column < (v + width) * lanes; ++column) {
+                for (std::int64_t place = v * lanes; place < (v + width) * lanes; ++place) {
+                    const std::int64_t column = order[static_cast<std::size_t>(place)];
                     for (std::int64_t i = k; i < k + 4; ++i)
                         *out++ = column < count && i < run ? numbers[(column * taps + t) * run + i] : std::int8_t{0};
                 }

@@ -21,26 +21,31 @@ struct Weights {
 // Reads arrays codes, table and weight_zero.
 Weights read_weights(Attributes& attributes, std::size_t rank);
 
-// Columns in equal groups, each padded to whole vectors.
+// Columns of one group as they lie in its panels: position -> column, or a number >= count for padding.
+std::vector<std::int32_t> panel_order(std::int64_t count, const Kernels& kernels);
+// One after the other, as depthwise kernels take them.
+std::vector<std::int32_t> natural_order(std::int64_t count, const Kernels& kernels);
+
+// Columns in equal groups, each in the given order.
 class Columns {
 public:
     // Reads arrays bias, m, n and optionally m_neg, n_neg, and attributes lo and hi. Proves every accumulator.
     Columns(Attributes& attributes, const Weights& weights, const Layout& in, const Layout& out, std::int64_t groups,
-            int lanes);
+            const Kernels& kernels, std::vector<std::int32_t> order);
 
     Epilogue group(std::int64_t index) const;
 
 private:
-    void fill(std::vector<std::int32_t>& padded, const std::vector<std::int32_t>& values, std::int32_t rest) const;
-    void rescales(Attributes& attributes, const std::string& m, const std::string& n, std::vector<std::int32_t>& ms,
-                  std::vector<std::int32_t>& ns);
+    template <class T>
+    std::vector<T> placed(const std::vector<T>& values, T rest) const;
+    void prove(const std::vector<std::int64_t>& reach, const Kernels& kernels);
+    void raise_shifts(const std::vector<std::int64_t>& reach);
 
+    std::vector<std::int32_t> order_;
     std::int64_t per_group_;
     std::int64_t groups_;
-    std::int64_t padded_;
-    bool leaky_;
-    bool high_ = true;
     std::vector<std::int32_t> bias_, m_, n_, m_neg_, n_neg_;
+    std::vector<float> scale_, scale_neg_;  // empty unless proved
     Epilogue shared_{};
 };
 
