@@ -72,25 +72,25 @@ struct Tile {
 
     template <int GROUPS, int GROUP, int VECTORS>
     static inline void finish(const DotJob& job, const Pixels& pixels, __m512i (*acc)[VECTORS], int column) {
+        constexpr int ROWS = GROUPS * GROUP;
         const Epilogue& e = job.epilogue;
-        if (e.wide || (e.scale == nullptr && (e.leaky || !e.joined))) {
-            __m512i sums[GROUPS * GROUP][VECTORS];  // rolled loops, so accumulators lie in memory
-            UNROLL for (int r = 0; r < GROUPS * GROUP; ++r) {
-                UNROLL for (int v = 0; v < VECTORS; ++v) sums[r][v] = acc[r][v];
-            }
-            for (int r = 0; r < GROUPS * GROUP; ++r) {
-                std::uint8_t* out = pixels.out[r / GROUP] + r % GROUP * pixels.out_step;
-                for (int v = 0; v < VECTORS; ++v)
-                    finish_slowly(e, sums[r][v], out, v, VECTORS, column, job.columns);
-            }
-            return;
-        }
-        if (e.scale == nullptr) {
-            rescale<RescaleHigh, GROUPS * GROUP, VECTORS>(e, acc, column);
-        } else if (e.leaky) {
-            rescale<RescaleFloatLeaky, GROUPS * GROUP, VECTORS>(e, acc, column);
+        if (e.scale != nullptr && !e.leaky) {
+            rescale<RescaleFloat, ROWS, VECTORS>(e, acc, column);
+        } else if (e.joined && !e.leaky && !e.wide) {
+            rescale<RescaleHigh, ROWS, VECTORS>(e, acc, column);
         } else {
-            rescale<RescaleFloat, GROUPS * GROUP, VECTORS>(e, acc, column);
+            __m512i memory[ROWS][VECTORS];
+            UNROLL for (int r = 0; r < ROWS; ++r) {
+                UNROLL for (int v = 0; v < VECTORS; ++v) memory[r][v] = acc[r][v];
+            }
+            rescale_in_memory(e, memory[0], ROWS, VECTORS, column);
+            for (int r = 0; e.wide && r < ROWS; ++r)
+                store_wide(e, memory[r], pixels.out[r / GROUP] + r % GROUP * pixels.out_step + 2 * std::ptrdiff_t{column},
+                           VECTORS, job.columns - column);
+            if (e.wide) return;
+            UNROLL for (int r = 0; r < ROWS; ++r) {
+                UNROLL for (int v = 0; v < VECTORS; ++v) acc[r][v] = memory[r][v];
+            }
         }
         const ByteStore bytes(e, job.columns - column, VECTORS, pixels.out_step);
         UNROLL for (int g = 0; g < GROUPS; ++g)
@@ -133,7 +133,7 @@ static inline void finish_row(const Epilogue& e, __m512i acc, std::uint8_t* out,
     } else if (e.joined && !e.leaky) {
         y = RescaleHigh(e, column)(acc);
     } else {
-        y = rescale_any(acc, e, column);
+        y = RescaleAny(e, column)(acc);
     }
     y = _mm512_min_epi32(_mm512_max_epi32(y, _mm512_set1_epi32(e.lo)), _mm512_set1_epi32(e.hi));
     const __mmask16 mask = static_cast<__mmask16>(first_bytes(columns - column));

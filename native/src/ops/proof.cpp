@@ -21,9 +21,10 @@ std::int64_t floor_div(std::int64_t a, std::int64_t b) {
 bool prove_float(const Rescale& r, const Kernels& kernels, float& scale) {
     if (kernels.rescale_float == nullptr || r.m < 0 || r.hi - r.lo >= MOST_STEPS) return false;
     scale = static_cast<float>(std::ldexp(static_cast<double>(r.m), -r.n));
-    if (r.m == 0) return true;  // both give the zero point
-    if (r.n > MOST_SHIFT || r.zero_point < -MOST_ZERO || r.zero_point > MOST_ZERO) return false;
+    if (r.zero_point < -MOST_ZERO || r.zero_point > MOST_ZERO) return false;
     const double reach = static_cast<double>(std::max(-r.least, r.most)) * static_cast<double>(scale);
+    if (reach < 0.25) return true;  // both give the zero point
+    if (r.n > MOST_SHIFT) return false;
     if (reach + MOST_ZERO >= 2147480000.0) return false;  // the conversion to integers must not overflow
     // The result reaches v at acc = ceil(((v - z) * 2^n - 2^(n - 1)) / m) = quotient + (remainder > 0).
     const std::int64_t one = std::int64_t{1} << r.n;

@@ -55,6 +55,7 @@ def agrees(
     m, n = m.astype(np.int64), n.astype(np.int64)
     scale = np.ldexp(m.astype(np.float64), -n).astype(np.float32)
     reach = np.maximum(-least.astype(np.int64), most).astype(np.float64) * scale
+    constant = (m >= 0) & (reach < 0.25) & (abs(zero_point) <= _MOST_ZERO)  # both forms give the zero point
     legal = (m > 0) & (n <= _MOST_SHIFT) & (reach + _MOST_ZERO < 2147480000) & (abs(zero_point) <= _MOST_ZERO)
     m, n = np.where(legal, m, 1)[:, None], np.where(legal, n, 1)[:, None]
     half = np.int64(1) << (n - 1)
@@ -63,7 +64,7 @@ def agrees(
     sides = np.concatenate([steps - 1, steps], axis=1).clip(least[:, None], most[:, None])
     wanted = zero_point + ((sides * m + half) >> n)
     got = fused(sides, scale[:, None], zero_point)
-    return legal & np.all(wanted.clip(lo, hi) == got.clip(lo, hi), axis=1)
+    return constant | (legal & np.all(wanted.clip(lo, hi) == got.clip(lo, hi), axis=1))
 
 
 def nudge(
