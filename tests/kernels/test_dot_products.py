@@ -135,6 +135,30 @@ def test_accumulators_at_the_very_limit() -> None:
         parity.agree(parity.Case(graph, {"x0": np.array([[255, 255], [0, 0]], dtype=np.uint8)}))
 
 
+@pytest.mark.parametrize("unit", [1, 128])
+@pytest.mark.parametrize("leaky", [False, True])
+@pytest.mark.parametrize(
+    ("ratio", "zero_point", "lo", "hi"), [(0.0173, 0, 0, 255), (0.031, 131, 0, 255), (0.9, 9, 7, 90)]
+)
+def test_every_accumulator_of_a_range(ratio: float, zero_point: int, lo: int, hi: int, leaky: bool, unit: int) -> None:
+    """80 columns whose biases lie 256 apart see every sum in turn, with multipliers that float32 holds or not."""
+    columns = 80
+    rng = np.random.default_rng(columns)
+    weight = QTensor(
+        codes=np.full((columns, 1), 129, dtype=np.uint8),
+        format=parity.uniform(-128, 127),
+        scale=np.ones(columns, dtype=np.float32),
+        zero_point=np.zeros(columns, dtype=np.int32),
+    )
+    bias = np.arange(-columns // 2, columns // 2, dtype=np.int32) * 256
+    m = (rng.integers(2**30, 2**31, columns) // unit * unit).astype(np.int32)
+    n = np.rint(30.5 - np.log2(ratio) + 0 * m).astype(np.int32)
+    constants: list[Constant] = [weight, bias, m, n, *([m, n + 3] if leaky else [])]
+    x, y = parity.kind((1,), parity.UINT8, 0), parity.kind((columns,), parity.UINT8, zero_point)
+    graph = parity.one_op(IntLinear(lo=lo, hi=hi), [x], y, constants)
+    parity.agree(parity.Case(graph, {"x0": np.arange(256, dtype=np.uint8)[:, None]}))
+
+
 def broken(graph: Graph, **changes: object) -> Graph:
     """The graph with a defect in its one convolution."""
     (node,) = graph.nodes

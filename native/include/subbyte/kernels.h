@@ -36,6 +36,17 @@ static inline int panel_column(int place, int vectors, int lanes) {
     return 4 * (vectors * block + vector) + place % 4;
 }
 
+// How the rescale of a column may be computed with the same integers for all accumulators that it can see:
+enum class Rule : std::uint8_t {
+    single,  // in float32, see single_rescale of Kernels
+    high,    // shifts are >= 33, and the zero point may join the rounding term in the high half without overflow
+    any,     // as subbyte/requant.h says
+};
+
+// Added to a float32 of less than 2^22 in magnitude, it leaves the nearest integer, ties to even, in the low bits.
+constexpr float ROUNDING = 12582912.0F;  // 1.5 * 2^23
+constexpr std::int32_t ROUNDING_BITS = 0x4B400000;
+
 // From int32 accumulators to stored integers; arrays are padded to whole vectors.
 // Accumulators start at bias, where the input's zero point is folded in, and wrap: their final sum is proved to fit.
 struct Epilogue {
@@ -46,10 +57,8 @@ struct Epilogue {
     const std::int32_t* n_neg;
     bool leaky;
     bool high;  // every shift is >= 33, so the high half of acc * m decides and 32-bit adds do
-    bool joined;  // high, and the zero point may join the rounding term before the shift without overflow
-    // Where rint(fma(acc, scale, zero_point)) in float32 is proved to be the same integers; else nullptr. With a leaky
-    // slope scale serves acc >= 0, and scale_neg, which is no larger, acc < 0.
-    const float* scale;
+    const Rule* rules;   // by vector of columns; the same for all vectors of a panel
+    const float* scale;  // for Rule::single; with a leaky slope for acc >= 0, and scale_neg, no larger, for acc < 0
     const float* scale_neg;
     bool wide;  // result is int16, else uint8
     std::int32_t zero_point;
@@ -147,8 +156,10 @@ struct Kernels {
     void (*max8)(const std::uint8_t* in, std::uint8_t* best, std::int64_t count);
     void (*max16)(const std::int16_t* in, std::int16_t* best, std::int64_t count);
     bool interleaved = false;  // order of columns in a panel
-    // y = rint(fma(acc, scale, zero_point)) by the very instructions of the epilogue, so that it can be proved at load.
-    void (*rescale_float)(const std::int32_t* acc, float scale, float zero_point, std::int32_t* y, int count) = nullptr;
+    // y = bits(fma(float(acc), scale, ROUNDING + zero_point)) - ROUNDING_BITS in float32, which is zero_point plus the
+    // product rounded once, by the very instructions of the epilogue, so that it can be proved when a plan is built.
+    void (*single_rescale)(const std::int32_t* acc, float scale, std::int32_t zero_point, std::int32_t* y,
+                           int count) = nullptr;
     // How to cut a job (its pixels are first..last-1) whose panels lie in the grid's order of columns.
     TileShape (*shape)(const DotJob& job) = nullptr;
 };

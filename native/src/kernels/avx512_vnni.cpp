@@ -74,9 +74,10 @@ struct Tile {
     static inline void finish(const DotJob& job, const Pixels& pixels, __m512i (*acc)[VECTORS], int column) {
         constexpr int ROWS = GROUPS * GROUP;
         const Epilogue& e = job.epilogue;
-        if (e.scale != nullptr && !e.leaky) {
-            rescale<RescaleFloat, ROWS, VECTORS>(e, acc, column);
-        } else if (e.joined && !e.leaky && !e.wide) {
+        const Rule rule = e.rules[column / LANES];
+        if (rule == Rule::single && !e.leaky) {
+            rescale<RescaleSingle, ROWS, VECTORS>(e, acc, column);
+        } else if (rule == Rule::high && !e.leaky && !e.wide) {
             rescale<RescaleHigh, ROWS, VECTORS>(e, acc, column);
         } else {
             __m512i memory[ROWS][VECTORS];
@@ -113,11 +114,11 @@ static TileShape shape(const DotJob& job) {
     return s;
 }
 
-static void rescale_float(const std::int32_t* acc, float scale, float zero_point, std::int32_t* y, int count) {
+static void single_rescale(const std::int32_t* acc, float scale, std::int32_t zero_point, std::int32_t* y, int count) {
+    const RescaleSingle each(_mm512_set1_ps(scale), zero_point);
     for (int i = 0; i < count; i += LANES) {
         const __mmask16 mask = static_cast<__mmask16>(first_bytes(count - i));
-        const __m512i x = _mm512_maskz_loadu_epi32(mask, acc + i);
-        _mm512_mask_storeu_epi32(y + i, mask, scale_float(x, _mm512_set1_ps(scale), _mm512_set1_ps(zero_point)));
+        _mm512_mask_storeu_epi32(y + i, mask, each(_mm512_maskz_loadu_epi32(mask, acc + i)));
     }
 }
 
@@ -128,9 +129,10 @@ static void dot(const DotJob& job) {
 // A vector of consecutive columns of one pixel.
 static inline void finish_row(const Epilogue& e, __m512i acc, std::uint8_t* out, int column, int columns) {
     __m512i y;
-    if (e.scale != nullptr && !e.leaky) {
-        y = RescaleFloat(e, column)(acc);
-    } else if (e.joined && !e.leaky) {
+    const Rule rule = e.rules[column / LANES];
+    if (rule == Rule::single) {
+        y = RescaleSingleLeaky(e, column)(acc);
+    } else if (rule == Rule::high && !e.leaky) {
         y = RescaleHigh(e, column)(acc);
     } else {
         y = RescaleAny(e, column)(acc);
@@ -188,7 +190,7 @@ const Kernels KERNELS = {"avx512_vnni",
                          max_row<std::uint8_t>,
                          max_row<std::int16_t>,
                          true,
-                         rescale_float,
+                         single_rescale,
                          shape};
 
 }  // namespace avx512_vnni

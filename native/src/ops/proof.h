@@ -1,4 +1,4 @@
-// The proof that a float32 rescale gives the same integers as the rule.
+// The proof that a rescale in float32 gives the same integers as the rule.
 #pragma once
 
 #include <cstdint>
@@ -18,9 +18,9 @@ struct Rescale {
     std::int64_t most;
 };
 
-// Whether clamp(rint(fma(acc, scale, zero_point)), lo, hi) in float32 equals the integer rule for every accumulator of
-// the range; if so, scale is set. Both are monotone in acc, so it is enough that they agree on both sides of every
-// step of the result, of which there are hi - lo <= 255.
-bool prove_float(const Rescale& rescale, const Kernels& kernels, float& scale);
+// Whether the single_rescale of the kernels gives, clamped, the integers of the rule for every accumulator of the range;
+// if so, scale is set. Both are monotone in acc, so it is enough that they agree at both ends and on both sides of every
+// step of the result, of which there are at most 255.
+bool prove_single(const Rescale& rescale, const Kernels& kernels, float& scale);
 
 }  // namespace subbyte

@@ -51,29 +51,30 @@ Weights read_weights(Attributes& attributes, std::size_t rank) {
     return w;
 }
 
-std::vector<std::int32_t> natural_order(std::int64_t count, const Kernels& kernels) {
-    std::vector<std::int32_t> order(static_cast<std::size_t>(round_up(count, kernels.lanes)));
-    std::iota(order.begin(), order.end(), 0);
+Order natural_order(std::int64_t count, const Kernels& kernels) {
+    Order order;
+    order.columns.resize(static_cast<std::size_t>(round_up(count, kernels.lanes)));
+    std::iota(order.columns.begin(), order.columns.end(), 0);
+    order.panels.assign(order.columns.size() / static_cast<std::size_t>(kernels.lanes), 1);
     return order;
 }
 
-std::vector<std::int32_t> panel_order(std::int64_t count, const Kernels& kernels) {
-    std::vector<std::int32_t> order = natural_order(count, kernels);
-    if (!kernels.interleaved) return order;
-    const auto vectors = static_cast<int>(order.size()) / kernels.lanes;
-    for (int v = 0; v < vectors;) {
-        const int width = panel_vectors(vectors - v, kernels.most_vectors);
-        for (int i = 0; i < width * kernels.lanes; ++i)
-            order[static_cast<std::size_t>(v * kernels.lanes + i)] =
-                v * kernels.lanes + panel_column(i, width, kernels.lanes);
-        v += width;
+Order panel_order(std::int64_t count, const Kernels& kernels) {
+    Order order = natural_order(count, kernels);
+    const auto vectors = static_cast<int>(order.panels.size());
+    order.panels.clear();
+    for (int v = 0; v < vectors; v += order.panels.back()) {
+        order.panels.push_back(panel_vectors(vectors - v, kernels.most_vectors));
+        for (int i = 0; kernels.interleaved && i < order.panels.back() * kernels.lanes; ++i)
+            order.columns[static_cast<std::size_t>(v * kernels.lanes + i)] =
+                v * kernels.lanes + panel_column(i, order.panels.back(), kernels.lanes);
     }
     return order;
 }
 
 Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& in, const Layout& out,
-                 std::int64_t groups, const Kernels& kernels, std::vector<std::int32_t> order)
-    : order_(std::move(order)), per_group_(weights.columns() / groups), groups_(groups) {
+                 std::int64_t groups, const Kernels& kernels, Order order)
+    : lanes_(kernels.lanes), order_(std::move(order)), per_group_(weights.columns() / groups), groups_(groups) {
     attributes.clamp(shared_.lo, shared_.hi);
     bias_ = attributes.int32s("bias", weights.columns(), INT32_LO, INT32_HI);
     std::vector<std::int64_t> reach(bias_.size());  // largest |acc|
@@ -98,96 +99,101 @@ Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& i
     n_neg_ = shared_.leaky ? attributes.int32s("n_neg", weights.columns(), 1, 62) : n_;
     shared_.wide = out.storage == Storage::i16;
     shared_.zero_point = out.zero_point;
-    if (!shared_.wide) prove(reach, kernels);
-    raise_shifts(reach);
+    scale_.resize(m_.size());
+    scale_neg_.resize(m_.size());
+    shared_.high = true;
+    std::vector<std::uint8_t> rules(m_.size());
+    for (std::size_t c = 0; c < m_.size(); ++c) {
+        raise_shift(m_[c], n_[c]);
+        raise_shift(m_neg_[c], n_neg_[c]);
+        shared_.high = shared_.high && n_[c] >= 33 && n_neg_[c] >= 33;
+        rules[c] = allowed(c, reach[c], kernels);
+    }
+    choose_rules(placed(rules, std::uint8_t{255}));
     bias_ = placed(bias_, 0);
     m_ = placed(m_, 0);
     n_ = placed(n_, 33);
     m_neg_ = placed(m_neg_, 0);
     n_neg_ = placed(n_neg_, 33);
+    scale_ = placed(scale_, 0.0F);
+    scale_neg_ = placed(scale_neg_, 0.0F);
 }
 
-void Columns::prove(const std::vector<std::int64_t>& reach, const Kernels& kernels) {
-    scale_.resize(m_.size());
-    scale_neg_.resize(m_.size());
-    Rescale r{0, 0, shared_.zero_point, shared_.lo, shared_.hi, 0, 0};
-    bool proved = true;
-    for (std::size_t c = 0; proved && c < m_.size(); ++c) {
-        r.m = m_[c];
-        r.n = n_[c];
-        r.least = shared_.leaky ? 0 : -reach[c];
-        r.most = reach[c];
-        proved = prove_float(r, kernels, scale_[c]);
-        if (!proved || !shared_.leaky) continue;
-        r.m = m_neg_[c];
-        r.n = n_neg_[c];
-        r.least = -reach[c];
-        r.most = 0;
-        proved = prove_float(r, kernels, scale_neg_[c]) && scale_neg_[c] <= scale_[c];
-    }
-    scale_ = proved ? placed(scale_, 0.0F) : std::vector<float>();
-    scale_neg_ = proved ? placed(scale_neg_, 0.0F) : std::vector<float>();
+std::uint8_t Columns::allowed(std::size_t c, std::int64_t reach, const Kernels& kernels) {
+    const std::int32_t zero = shared_.zero_point;
+    const bool leaky = shared_.leaky;
+    const Rescale positive{m_[c], n_[c], zero, shared_.lo, shared_.hi, leaky ? 0 : -reach, reach};
+    const Rescale negative{m_neg_[c], n_neg_[c], zero, shared_.lo, shared_.hi, -reach, leaky ? 0 : reach};
+    const bool single = !shared_.wide && prove_single(positive, kernels, scale_[c]) &&
+                        prove_single(negative, kernels, scale_neg_[c]) && scale_neg_[c] <= scale_[c];
+    const auto joins = [&](const Rescale& r) {
+        const std::int64_t high = reach * std::abs(std::int64_t{r.m}) >> 32;
+        return r.n >= 33 && high + ((std::abs(std::int64_t{zero}) + 1) << (r.n - 32)) < INT32_HI;
+    };
+    const bool high = joins(positive) && joins(negative);
+    return static_cast<std::uint8_t>(single << static_cast<int>(Rule::single) | high << static_cast<int>(Rule::high) |
+                                     1 << static_cast<int>(Rule::any));
 }
 
-// Shifts of 33 or more where multipliers have room: same result, from high halves of the products alone.
-void Columns::raise_shifts(const std::vector<std::int64_t>& reach) {
-    shared_.high = true;
-    shared_.joined = true;
-    for (std::size_t c = 0; c < m_.size(); ++c) {
-        raise_shift(m_[c], n_[c]);
-        raise_shift(m_neg_[c], n_neg_[c]);
-        shared_.high = shared_.high && n_[c] >= 33 && n_neg_[c] >= 33;
-        const std::int64_t high = reach[c] * std::abs(std::int64_t{m_[c]}) >> 32;
-        const std::int64_t term = (std::abs(std::int64_t{shared_.zero_point}) + 1) << std::max(n_[c] - 32, 0);
-        shared_.joined = shared_.joined && high + term < INT32_HI;
+// Every panel follows the fastest rule that all of its columns allow.
+void Columns::choose_rules(const std::vector<std::uint8_t>& allowed) {
+    auto next = allowed.begin();
+    while (next != allowed.end()) {
+        for (const int vectors : order_.panels) {
+            std::uint8_t all = 255;
+            for (int i = 0; i < vectors * lanes_; ++i)
+                all &= *next++;
+            int rule = 0;
+            while ((all >> rule & 1) == 0)
+                ++rule;
+            rules_.insert(rules_.end(), static_cast<std::size_t>(vectors), static_cast<Rule>(rule));
+        }
     }
-    shared_.joined = shared_.joined && shared_.high;
 }
 
 template <class T>
 std::vector<T> Columns::placed(const std::vector<T>& values, T rest) const {
     std::vector<T> result;
-    result.reserve(order_.size() * static_cast<std::size_t>(groups_));
+    result.reserve(order_.columns.size() * static_cast<std::size_t>(groups_));
     for (std::int64_t g = 0; g < groups_; ++g) {
-        for (const std::int64_t c : order_)
+        for (const std::int64_t c : order_.columns)
             result.push_back(c < per_group_ ? values[static_cast<std::size_t>(g * per_group_ + c)] : rest);
     }
     return result;
 }
 
 Epilogue Columns::group(std::int64_t index) const {
-    const std::size_t at = order_.size() * static_cast<std::size_t>(index);
+    const std::size_t at = order_.columns.size() * static_cast<std::size_t>(index);
     Epilogue e = shared_;
     e.bias = bias_.data() + at;
     e.m = m_.data() + at;
     e.n = n_.data() + at;
     e.m_neg = m_neg_.data() + at;
     e.n_neg = n_neg_.data() + at;
-    e.scale = scale_.empty() ? nullptr : scale_.data() + at;
-    e.scale_neg = scale_neg_.empty() ? nullptr : scale_neg_.data() + at;
+    e.scale = scale_.data() + at;
+    e.scale_neg = scale_neg_.data() + at;
+    e.rules = rules_.data() + at / static_cast<std::size_t>(lanes_);
     return e;
 }
 
 std::vector<std::int8_t> pack_panels(const std::int8_t* numbers, std::int64_t count, std::int64_t taps,
                                      std::int64_t run, const Kernels& kernels) {
-    const std::int64_t lanes = kernels.lanes;
     const std::int64_t steps = round_up(run, 4) / 4;
-    const std::vector<std::int32_t> order = panel_order(count, kernels);
-    const std::int64_t vectors = static_cast<std::int64_t>(order.size()) / lanes;
-    std::vector<std::int8_t> packed(static_cast<std::size_t>(vectors * lanes * taps * steps * 4));
+    const Order order = panel_order(count, kernels);
+    std::vector<std::int8_t> packed(order.columns.size() * static_cast<std::size_t>(taps * steps * 4));
     std::int8_t* out = packed.data();
-    for (std::int64_t v = 0; v < vectors;) {
-        const int width = panel_vectors(static_cast<int>(vectors - v), kernels.most_vectors);
+    auto columns = order.columns.begin();
+    for (const int vectors : order.panels) {
+        const auto end = columns + vectors * kernels.lanes;
         for (std::int64_t t = 0; t < taps; ++t) {
             for (std::int64_t k = 0; k < steps * 4; k += 4) {
-                for (std::int64_t place = v * lanes; place < (v + width) * lanes; ++place) {
-                    const std::int64_t column = order[static_cast<std::size_t>(place)];
+                for (auto column = columns; column != end; ++column) {
                     for (std::int64_t i = k; i < k + 4; ++i)
-                        *out++ = column < count && i < run ? numbers[(column * taps + t) * run + i] : std::int8_t{0};
+                        *out++ = *column < count && i < run ? numbers[(*column * taps + t) * run + i] : std::int8_t{0};
                 }
             }
         }
-        v += width;
+        columns = end;
     }
     return packed;
 }

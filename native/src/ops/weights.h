@@ -21,31 +21,39 @@ struct Weights {
 // Reads arrays codes, table and weight_zero.
 Weights read_weights(Attributes& attributes, std::size_t rank);
 
-// Columns of one group as they lie in its panels: position -> column, or a number >= count for padding.
-std::vector<std::int32_t> panel_order(std::int64_t count, const Kernels& kernels);
-// One after the other, as depthwise kernels take them.
-std::vector<std::int32_t> natural_order(std::int64_t count, const Kernels& kernels);
+// Where the columns of one group lie: columns[position], numbers >= their count for padding; vectors of each panel.
+struct Order {
+    std::vector<std::int32_t> columns;
+    std::vector<int> panels;
+};
+
+Order panel_order(std::int64_t count, const Kernels& kernels);
+// One after the other in panels of one vector, as depthwise kernels take them.
+Order natural_order(std::int64_t count, const Kernels& kernels);
 
 // Columns in equal groups, each in the given order.
 class Columns {
 public:
     // Reads arrays bias, m, n and optionally m_neg, n_neg, and attributes lo and hi. Proves every accumulator.
     Columns(Attributes& attributes, const Weights& weights, const Layout& in, const Layout& out, std::int64_t groups,
-            const Kernels& kernels, std::vector<std::int32_t> order);
+            const Kernels& kernels, Order order);
 
     Epilogue group(std::int64_t index) const;
 
 private:
+    // What holds for a column: the formulas of Rule, as bits 1 << rule.
+    std::uint8_t allowed(std::size_t c, std::int64_t reach, const Kernels& kernels);
+    void choose_rules(const std::vector<std::uint8_t>& allowed);
     template <class T>
     std::vector<T> placed(const std::vector<T>& values, T rest) const;
-    void prove(const std::vector<std::int64_t>& reach, const Kernels& kernels);
-    void raise_shifts(const std::vector<std::int64_t>& reach);
 
-    std::vector<std::int32_t> order_;
+    int lanes_;
+    Order order_;
     std::int64_t per_group_;
     std::int64_t groups_;
     std::vector<std::int32_t> bias_, m_, n_, m_neg_, n_neg_;
-    std::vector<float> scale_, scale_neg_;  // empty unless proved
+    std::vector<float> scale_, scale_neg_;
+    std::vector<Rule> rules_;  // by vector
     Epilogue shared_{};
 };
 
