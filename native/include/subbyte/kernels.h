@@ -27,9 +27,9 @@ static inline int panel_vectors(int left, int most) {
     return vectors;
 }
 
-// Column in a panel of `vectors` vectors that lies at `place`: vectors are cut into blocks of four columns, and block b of
-// vector v holds columns 4 * (vectors * b + v) onwards. Packing four vectors (or two, twice) of int32 to bytes block by
-// block, as x86 does, then gives the columns in their natural order.
+// Column in a panel of `vectors` vectors that lies at `place`: vectors are cut into blocks of four columns, and block b
+// of vector v holds columns 4 * (vectors * b + v) onwards. Packing four vectors (or two, twice) of int32 to bytes block
+// by block, as x86 does, then gives the columns in their natural order.
 static inline int panel_column(int place, int vectors, int lanes) {
     const int vector = place / lanes;
     const int block = place % lanes / 4;
@@ -56,7 +56,7 @@ struct Epilogue {
     const std::int32_t* m_neg;  // for acc < 0; the same arrays as m and n where there is no leaky slope
     const std::int32_t* n_neg;
     bool leaky;
-    bool high;  // every shift is >= 33, so the high half of acc * m decides and 32-bit adds do
+    bool high;           // every shift is >= 33, so the high half of acc * m decides and 32-bit adds do
     const Rule* rules;   // by vector of columns; the same for all vectors of a panel
     const float* scale;  // for Rule::single; with a leaky slope for acc >= 0, and scale_neg, no larger, for acc < 0
     const float* scale_neg;
@@ -78,7 +78,7 @@ struct Grid {
 // How a kernel cuts the pixels of one layer, chosen once when the plan is built; kernels without a choice ignore it.
 struct TileShape {
     std::uint8_t groups[5];  // by vectors of the panel: groups of pixels per tile
-    bool sliding;            // neighbouring pixels share what they read of a window's row
+    bool sliding;            // a run is that of three neighbouring pixels' steps, so they share what they read
 };
 
 // Dot products of `tap_count` runs of 4 * steps bytes with every column, for result pixels first..last-1 of the grid.

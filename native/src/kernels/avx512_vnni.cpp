@@ -71,7 +71,8 @@ struct Tile {
     }
 
     template <int GROUPS, int GROUP, int VECTORS>
-    static inline void finish(const DotJob& job, const Pixels& pixels, __m512i (*acc)[VECTORS], int column) {
+    // Must be inlined: accumulators are registers.
+    static INLINE void finish(const DotJob& job, const Pixels& pixels, __m512i (*acc)[VECTORS], int column) {
         constexpr int ROWS = GROUPS * GROUP;
         const Epilogue& e = job.epilogue;
         const Rule rule = e.rules[column / LANES];
@@ -86,20 +87,20 @@ struct Tile {
             }
             rescale_in_memory(e, memory[0], ROWS, VECTORS, column);
             for (int r = 0; e.wide && r < ROWS; ++r)
-                store_wide(e, memory[r], pixels.out[r / GROUP] + r % GROUP * pixels.out_step + 2 * std::ptrdiff_t{column},
-                           VECTORS, job.columns - column);
+                store_wide(e, memory[r],
+                           pixels.out[r / GROUP] + r % GROUP * pixels.out_step + 2 * std::ptrdiff_t{column}, VECTORS,
+                           job.columns - column);
             if (e.wide) return;
             UNROLL for (int r = 0; r < ROWS; ++r) {
                 UNROLL for (int v = 0; v < VECTORS; ++v) acc[r][v] = memory[r][v];
             }
         }
         const ByteStore bytes(e, job.columns - column, VECTORS, pixels.out_step);
-        UNROLL for (int g = 0; g < GROUPS; ++g)
-            bytes.group<GROUP, VECTORS>(acc + g * GROUP, pixels.out[g] + column);
+        UNROLL for (int g = 0; g < GROUPS; ++g) bytes.group<GROUP, VECTORS>(acc + g * GROUP, pixels.out[g] + column);
     }
 
     template <class Rescale, int ROWS, int VECTORS>
-    static inline void rescale(const Epilogue& e, __m512i (*acc)[VECTORS], int column) {
+    static INLINE void rescale(const Epilogue& e, __m512i (*acc)[VECTORS], int column) {
         UNROLL for (int v = 0; v < VECTORS; ++v) {
             const Rescale each(e, column + LANES * v);
             UNROLL for (int r = 0; r < ROWS; ++r) acc[r][v] = each(acc[r][v]);
@@ -107,10 +108,51 @@ struct Tile {
     }
 };
 
+// One vector of columns where the windows of three neighbours overlap by two steps each, as in a 3x3 convolution: what
+// is read once is multiplied by the weights of up to three places in the window, for three pixels.
+struct SlidingTile {
+    static constexpr int MOST = 1;
+    static constexpr int PLACES = 3;
+    static constexpr int group(int vectors) { return Tile::group(vectors); }
+    static constexpr int most_groups(int vectors) { return Tile::most_groups(vectors); }
+
+    template <int GROUPS, int GROUP, int VECTORS>
+    static void run(const DotJob& job, const Pixels& pixels, const std::int8_t* panel, int column) {
+        __m512i acc[GROUPS * GROUP][VECTORS];
+        UNROLL for (int r = 0; r < GROUPS * GROUP; ++r) acc[r][0] = load(job.epilogue.bias + column);
+        const std::ptrdiff_t step = pixels.in_step;
+        const std::ptrdiff_t place_steps = job.steps / PLACES;
+        for (std::int32_t t = 0; t < job.tap_count; ++t) {
+            const std::uint8_t* x[GROUPS];
+            UNROLL for (int g = 0; g < GROUPS; ++g) x[g] = pixels.in[g] + job.taps[t];
+            for (std::ptrdiff_t k = 0; k < place_steps; ++k) {
+                __m512i w[PLACES];
+                UNROLL for (int p = 0; p < PLACES; ++p) w[p] = load(panel + 64 * (p * place_steps + k));
+                UNROLL for (int g = 0; g < GROUPS; ++g) {
+                    hide(x[g]);
+                    UNROLL for (int u = 0; u < GROUP + PLACES - 1; ++u) {
+                        const __m512i a = four_bytes(x[g] + u * step + 4 * k);
+                        UNROLL for (int p = 0; p < PLACES; ++p) {
+                            if (u < p || u - p >= GROUP) continue;
+                            __m512i& sum = acc[g * GROUP + u - p][0];
+                            sum = _mm512_dpbusd_epi32(sum, a, w[p]);
+                            pin(sum);
+                        }
+                    }
+                }
+            }
+            panel += 64 * PLACES * place_steps;
+        }
+        Tile::finish<GROUPS, GROUP, VECTORS>(job, pixels, acc, column);
+    }
+};
+
 static TileShape shape(const DotJob& job) {
     TileShape s{};
     for (int vectors = 1; vectors <= Tile::MOST; vectors *= 2)
         s.groups[vectors] = even_groups<Tile>(job, vectors);
+    const std::ptrdiff_t step = Groups(job, 1).in_step();
+    s.sliding = job.columns <= LANES && step % 4 == 0 && 4 * std::ptrdiff_t{job.steps} == SlidingTile::PLACES * step;
     return s;
 }
 
@@ -123,7 +165,11 @@ static void single_rescale(const std::int32_t* acc, float scale, std::int32_t ze
 }
 
 static void dot(const DotJob& job) {
-    walk_dot<Tile>(job, LANES);
+    if (job.shape.sliding) {
+        walk_dot<SlidingTile>(job, LANES);
+    } else {
+        walk_dot<Tile>(job, LANES);
+    }
 }
 
 // A vector of consecutive columns of one pixel.

@@ -37,23 +37,28 @@ public:
           window_(window),
           groups_(groups),
           kernels_(build.kernels),
+          fold_(window.dilation_w == 1 && groups == 1
+                    ? choose_fold(weights, window.stride_w, attributes.out().shape[1], build.kernels)
+                    : 1),
           columns_(attributes, weights, attributes.in(0), attributes.out(),
                    depthwise(groups, weights, attributes) ? 1 : groups, build.kernels,
-                   depthwise(groups, weights, attributes) ? natural_order(weights.columns(), build.kernels)
-                                                          : panel_order(weights.columns() / groups, build.kernels)),
+                   depthwise(groups, weights, attributes)
+                       ? natural_order(weights.columns(), build.kernels)
+                       : panel_order(weights.columns() / groups, build.kernels, fold_)),
           depthwise_(depthwise(groups, weights, attributes)),
           rows_in_one_run_(window.dilation_w == 1 && groups == 1) {
         const std::int64_t group_channels = weights.shape[3];
         if (depthwise_) {
             panels_.push_back(pack_depthwise(weights, build.kernels));
         } else {
-            run_ = rows_in_one_run_ ? window.kernel_w * group_channels : group_channels;
-            const std::int64_t taps = weights.depth() / run_;
-            const std::int64_t columns = weights.columns() / groups;
+            const Weights wide = fold_pixels(weights, fold_, window.stride_w);
+            run_ = rows_in_one_run_ ? wide.shape[2] * group_channels : group_channels;
+            const std::int64_t taps = wide.depth() / run_;
+            const std::int64_t columns = wide.columns() / groups;
             for (std::int64_t g = 0; g < groups; ++g)
-                panels_.push_back(pack_panels(weights.numbers.data() + g * columns * weights.depth(), columns, taps,
-                                              run_, build.kernels));
-            pairs_fit_ = pairs_fit(weights, run_, std::max(attributes.in(0).hi, attributes.in(0).zero_point));
+                panels_.push_back(
+                    pack_panels(wide.numbers.data() + g * columns * wide.depth(), columns, taps, run_, build.kernels));
+            pairs_fit_ = pairs_fit(wide, run_, std::max(attributes.in(0).hi, attributes.in(0).zero_point));
         }
         work = attributes.out().count() * weights.depth();
     }
@@ -72,11 +77,11 @@ public:
         const std::int64_t channels = x.shape[2];
         const std::int64_t size = storage_bytes(y.storage);
         first_ = -window_.top * x.strides[0] - window_.left * channels;
-        grid_ = Grid{y.shape[1], window_.stride_w * channels, window_.stride_h * x.strides[0], y.shape[2] * size,
-                     y.strides[0] * size};
-        pixels_ = y.shape[0] * y.shape[1];
+        grid_ = Grid{y.shape[1] / fold_, fold_ * window_.stride_w * channels, window_.stride_h * x.strides[0],
+                     fold_ * y.shape[2] * size, y.strides[0] * size};
+        pixels_ = y.shape[0] * y.shape[1] / fold_;
         in_group_ = channels / groups_;
-        out_group_ = y.shape[2] / groups_;
+        out_group_ = fold_ * y.shape[2] / groups_;
         size_ = size;
         for (std::int64_t ky = 0; ky < window_.kernel_h; ++ky) {
             for (std::int64_t kx = 0; kx < (rows_in_one_run_ && !depthwise_ ? 1 : window_.kernel_w); ++kx)
@@ -135,6 +140,7 @@ private:
     Window window_;
     std::int64_t groups_;
     const Kernels& kernels_;
+    std::int64_t fold_;  // result pixels that one pixel of the grid stands for
     Columns columns_;
     bool depthwise_;
     bool rows_in_one_run_;

@@ -18,9 +18,9 @@ struct Rescale {
     std::int64_t most;
 };
 
-// Whether the single_rescale of the kernels gives, clamped, the integers of the rule for every accumulator of the range;
-// if so, scale is set. Both are monotone in acc, so it is enough that they agree at both ends and on both sides of every
-// step of the result, of which there are at most 255.
+// Whether the single_rescale of the kernels gives, clamped, the integers of the rule for every accumulator of the
+// range; if so, scale is set. Both are monotone in acc, so it is enough that they agree at both ends and on both sides
+// of every step of the result, of which there are at most 255.
 bool prove_single(const Rescale& rescale, const Kernels& kernels, float& scale);
 
 }  // namespace subbyte

@@ -51,6 +51,33 @@ Weights read_weights(Attributes& attributes, std::size_t rank) {
     return w;
 }
 
+std::int64_t choose_fold(const Weights& weights, std::int64_t stride, std::int64_t width, const Kernels& kernels) {
+    const auto steps = [&](std::int64_t fold) {  // per result pixel, times 4; storing a vector costs about two steps
+        return (weights.shape[1] * round_up((weights.shape[2] + (fold - 1) * stride) * weights.shape[3], 4) + 8) / fold;
+    };
+    std::int64_t best = 1;
+    for (std::int64_t fold = 2; fold * weights.columns() <= kernels.lanes && width % fold == 0; fold *= 2) {
+        if (steps(fold) < steps(best)) best = fold;
+    }
+    return best;
+}
+
+Weights fold_pixels(const Weights& weights, std::int64_t fold, std::int64_t stride) {
+    const std::int64_t channels = weights.shape[3];
+    const std::int64_t run = weights.shape[2] * channels;
+    const std::int64_t rows = weights.columns() * weights.shape[1];
+    Weights folded;
+    folded.shape = {fold * weights.columns(), weights.shape[1], weights.shape[2] + (fold - 1) * stride, channels};
+    const std::int64_t wide = folded.shape[2] * channels;
+    folded.numbers.resize(static_cast<std::size_t>(fold * rows * wide));
+    for (std::int64_t p = 0; p < fold; ++p) {
+        for (std::int64_t row = 0; row < rows; ++row)
+            std::copy_n(weights.numbers.data() + row * run, run,
+                        folded.numbers.data() + (p * rows + row) * wide + p * stride * channels);
+    }
+    return folded;
+}
+
 Order natural_order(std::int64_t count, const Kernels& kernels) {
     Order order;
     order.columns.resize(static_cast<std::size_t>(round_up(count, kernels.lanes)));
@@ -59,8 +86,8 @@ Order natural_order(std::int64_t count, const Kernels& kernels) {
     return order;
 }
 
-Order panel_order(std::int64_t count, const Kernels& kernels) {
-    Order order = natural_order(count, kernels);
+Order panel_order(std::int64_t count, const Kernels& kernels, std::int64_t fold) {
+    Order order = natural_order(fold * count, kernels);
     const auto vectors = static_cast<int>(order.panels.size());
     order.panels.clear();
     for (int v = 0; v < vectors; v += order.panels.back()) {
@@ -68,6 +95,9 @@ Order panel_order(std::int64_t count, const Kernels& kernels) {
         for (int i = 0; kernels.interleaved && i < order.panels.back() * kernels.lanes; ++i)
             order.columns[static_cast<std::size_t>(v * kernels.lanes + i)] =
                 v * kernels.lanes + panel_column(i, order.panels.back(), kernels.lanes);
+    }
+    for (std::int32_t& column : order.columns) {
+        if (fold > 1) column = static_cast<std::int32_t>(column < fold * count ? column % count : count);
     }
     return order;
 }

@@ -21,13 +21,21 @@ struct Weights {
 // Reads arrays codes, table and weight_zero.
 Weights read_weights(Attributes& attributes, std::size_t rank);
 
+// How many neighbouring result pixels of a row of `width` to make at once, as columns of their own that fill up a
+// vector: their windows share most of what they read. weights are [columns, kernel_h, kernel_w, channels].
+std::int64_t choose_fold(const Weights& weights, std::int64_t stride, std::int64_t width, const Kernels& kernels);
+// Weights [fold * columns, kernel_h, kernel_w + (fold - 1) * stride, channels], where pixel p's lie p strides further
+// among zeros.
+Weights fold_pixels(const Weights& weights, std::int64_t fold, std::int64_t stride);
+
 // Where the columns of one group lie: columns[position], numbers >= their count for padding; vectors of each panel.
 struct Order {
     std::vector<std::int32_t> columns;
     std::vector<int> panels;
 };
 
-Order panel_order(std::int64_t count, const Kernels& kernels);
+// Panels of `count` columns, fold times over.
+Order panel_order(std::int64_t count, const Kernels& kernels, std::int64_t fold = 1);
 // One after the other in panels of one vector, as depthwise kernels take them.
 Order natural_order(std::int64_t count, const Kernels& kernels);
 
