@@ -9,6 +9,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from subbyte.arithmetic.fast_requant import fused
+from subbyte.arithmetic.requant import requantize
 from subbyte.errors import LoweringError
 from subbyte.formats.qtensor import QTensor
 from subbyte.graph.ir import Constant, Graph, IntType
@@ -157,6 +159,31 @@ def test_every_accumulator_of_a_range(ratio: float, zero_point: int, lo: int, hi
     x, y = parity.kind((1,), parity.UINT8, 0), parity.kind((columns,), parity.UINT8, zero_point)
     graph = parity.one_op(IntLinear(lo=lo, hi=hi), [x], y, constants)
     parity.agree(parity.Case(graph, {"x0": np.arange(256, dtype=np.uint8)[:, None]}))
+
+
+@pytest.mark.parametrize("leaky", [False, True])
+def test_where_float32_would_round_otherwise(leaky: bool) -> None:
+    """Multipliers of too many bits, each with an accumulator for which the float32 form is off by one."""
+    rng = np.random.default_rng(7)
+    m, zero_point = rng.integers(2**30, 2**31, 4000), 130
+    n = np.full(m.size, 40)
+    steps = -(-((np.arange(1, 256) - zero_point) * 2**40 - 2**39) // m[:, None])
+    sides = np.concatenate([steps - 1, steps], axis=1)
+    wanted = requantize(sides, m[:, None], 40, zero_point, 0, 255)
+    wrong = fused(sides, np.ldexp(m, -n).astype(np.float32)[:, None], zero_point).clip(0, 255) != wanted
+    chosen = np.flatnonzero(wrong.any(axis=1))[:80]
+    assert chosen.size == 80
+    bias = sides[chosen, wrong[chosen].argmax(axis=1)].astype(np.int32)
+    weight = QTensor(
+        codes=np.ones((80, 1), dtype=np.uint8),
+        format=parity.uniform(0, 1),
+        scale=np.ones(80, dtype=np.float32),
+        zero_point=np.zeros(80, dtype=np.int32),
+    )
+    pair: list[Constant] = [m[chosen].astype(np.int32), n[chosen].astype(np.int32)]
+    x, y = parity.kind((1,), parity.UINT8, 0), parity.kind((80,), parity.UINT8, zero_point)
+    graph = parity.one_op(IntLinear(lo=0, hi=255), [x], y, [weight, bias, *pair, *(pair if leaky else [])])
+    parity.agree(parity.Case(graph, {"x0": np.arange(4, dtype=np.uint8)[:, None]}))
 
 
 def broken(graph: Graph, **changes: object) -> Graph:
