@@ -161,6 +161,26 @@ def test_every_accumulator_of_a_range(ratio: float, zero_point: int, lo: int, hi
     parity.agree(parity.Case(graph, {"x0": np.arange(256, dtype=np.uint8)[:, None]}))
 
 
+@pytest.mark.parametrize("zero_point", [0, 130, 255])
+@pytest.mark.parametrize("n", [32, 33, 34, 54, 55, 56, 57, 60, 62])
+def test_large_sums_meet_large_shifts(n: int, zero_point: int) -> None:
+    """The zero point must not overflow what kernels add to the high half of a product."""
+    rng = np.random.default_rng(n)
+    count = 80
+    weight = QTensor(
+        codes=np.ones((count, 1), dtype=np.uint8),
+        format=parity.uniform(0, 1),
+        scale=np.ones(count, dtype=np.float32),
+        zero_point=np.zeros(count, dtype=np.int32),
+    )
+    bias = rng.integers(-(2**31) + 256, 2**31 - 256, count).astype(np.int32)
+    m = rng.integers(2**30, 2**31, count).astype(np.int32)
+    constants: list[Constant] = [weight, bias, m, np.full(count, n, dtype=np.int32)]
+    x, y = parity.kind((1,), parity.UINT8, 0), parity.kind((count,), parity.UINT8, zero_point)
+    graph = parity.one_op(IntLinear(lo=0, hi=255), [x], y, constants)
+    parity.agree(parity.Case(graph, {"x0": np.arange(4, dtype=np.uint8)[:, None]}))
+
+
 @pytest.mark.parametrize("leaky", [False, True])
 def test_where_float32_would_round_otherwise(leaky: bool) -> None:
     """Multipliers of too many bits, each with an accumulator for which the float32 form is off by one."""
