@@ -89,14 +89,14 @@ def bounds(draw: st.DrawFn, t: IntType) -> dict[str, int]:
 
 
 def multipliers(draw: st.DrawFn, count: int, ratio: float) -> tuple[Array, Array]:
-    """int32 (m, n) near a ratio in the style of m31, m15 or shift, and now and then anything legal."""
+    """int32 (m, n) near a ratio: m31, also where float32 holds it, m15 or shift, and now and then anything legal."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    style = draw(st.sampled_from(["m31", "m31", "m15", "shift", "any"]))
+    style = draw(st.sampled_from(["m31", "float32", "m15", "shift", "any"]))
     if style == "any":
         return rng.integers(-(2**31), 2**31, count).astype(np.int32), rng.integers(1, 63, count).astype(np.int32)
-    bits = {"m31": 30, "m15": 14, "shift": 0}[style]
+    bits = {"m31": 30, "float32": 30, "m15": 14, "shift": 0}[style]
     low, high = 2**bits, 2 ** (bits + 1) if bits else 2
-    m = rng.integers(low, high, count)
+    m = rng.integers(low, high, count) & (-128 if style == "float32" else -1)
     n = np.clip(np.rint(bits - np.log2(ratio) + rng.uniform(-2, 3, count)), 1, 62)
     return m.astype(np.int32), n.astype(np.int32)
 

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from subbyte.arithmetic.fast_requant import fused
+from subbyte.arithmetic.requant import requantize
 from subbyte.errors import LoweringError
 from subbyte.formats.qtensor import QTensor
 from subbyte.graph.ir import Constant, Graph, IntType
@@ -158,6 +160,75 @@ def test_accumulators_at_the_very_limit() -> None:
         ]
         graph = parity.one_op(IntLinear(lo=y.lo, hi=y.hi), [x], y, constants)
         parity.agree(parity.Case(graph, {"x0": np.array([[255, 255], [0, 0]], dtype=np.uint8)}))
+
+
+@pytest.mark.parametrize("unit", [1, 128])
+@pytest.mark.parametrize("leaky", [False, True])
+@pytest.mark.parametrize(
+    ("ratio", "zero_point", "lo", "hi"), [(0.0173, 0, 0, 255), (0.031, 131, 0, 255), (0.9, 9, 7, 90)]
+)
+def test_every_accumulator_of_a_range(ratio: float, zero_point: int, lo: int, hi: int, leaky: bool, unit: int) -> None:
+    """80 columns whose biases lie 256 apart see every sum in turn, with multipliers that float32 holds or not."""
+    columns = 80
+    rng = np.random.default_rng(columns)
+    weight = QTensor(
+        codes=np.full((columns, 1), 129, dtype=np.uint8),
+        format=parity.uniform(-128, 127),
+        scale=np.ones(columns, dtype=np.float32),
+        zero_point=np.zeros(columns, dtype=np.int32),
+    )
+    bias = np.arange(-columns // 2, columns // 2, dtype=np.int32) * 256
+    m = (rng.integers(2**30, 2**31, columns) // unit * unit).astype(np.int32)
+    n = np.rint(30.5 - np.log2(ratio) + 0 * m).astype(np.int32)
+    constants: list[Constant] = [weight, bias, m, n, *([m, n + 3] if leaky else [])]
+    x, y = parity.kind((1,), parity.UINT8, 0), parity.kind((columns,), parity.UINT8, zero_point)
+    graph = parity.one_op(IntLinear(lo=lo, hi=hi), [x], y, constants)
+    parity.agree(parity.Case(graph, {"x0": np.arange(256, dtype=np.uint8)[:, None]}))
+
+
+@pytest.mark.parametrize("zero_point", [0, 130, 255])
+@pytest.mark.parametrize("n", [32, 33, 34, 54, 55, 56, 57, 60, 62])
+def test_large_sums_meet_large_shifts(n: int, zero_point: int) -> None:
+    """The zero point must not overflow what kernels add to the high half of a product."""
+    rng = np.random.default_rng(n)
+    count = 80
+    weight = QTensor(
+        codes=np.ones((count, 1), dtype=np.uint8),
+        format=parity.uniform(0, 1),
+        scale=np.ones(count, dtype=np.float32),
+        zero_point=np.zeros(count, dtype=np.int32),
+    )
+    bias = rng.integers(-(2**31) + 256, 2**31 - 256, count).astype(np.int32)
+    m = rng.integers(2**30, 2**31, count).astype(np.int32)
+    constants: list[Constant] = [weight, bias, m, np.full(count, n, dtype=np.int32)]
+    x, y = parity.kind((1,), parity.UINT8, 0), parity.kind((count,), parity.UINT8, zero_point)
+    graph = parity.one_op(IntLinear(lo=0, hi=255), [x], y, constants)
+    parity.agree(parity.Case(graph, {"x0": np.arange(4, dtype=np.uint8)[:, None]}))
+
+
+@pytest.mark.parametrize("leaky", [False, True])
+def test_where_float32_would_round_otherwise(leaky: bool) -> None:
+    """Multipliers of too many bits, each with an accumulator for which the float32 form is off by one."""
+    rng = np.random.default_rng(7)
+    m, zero_point = rng.integers(2**30, 2**31, 4000), 130
+    n = np.full(m.size, 40)
+    steps = -(-((np.arange(1, 256) - zero_point) * 2**40 - 2**39) // m[:, None])
+    sides = np.concatenate([steps - 1, steps], axis=1)
+    wanted = requantize(sides, m[:, None], 40, zero_point, 0, 255)
+    wrong = fused(sides, np.ldexp(m, -n).astype(np.float32)[:, None], zero_point).clip(0, 255) != wanted
+    chosen = np.flatnonzero(wrong.any(axis=1))[:80]
+    assert chosen.size == 80
+    bias = sides[chosen, wrong[chosen].argmax(axis=1)].astype(np.int32)
+    weight = QTensor(
+        codes=np.ones((80, 1), dtype=np.uint8),
+        format=parity.uniform(0, 1),
+        scale=np.ones(80, dtype=np.float32),
+        zero_point=np.zeros(80, dtype=np.int32),
+    )
+    pair: list[Constant] = [m[chosen].astype(np.int32), n[chosen].astype(np.int32)]
+    x, y = parity.kind((1,), parity.UINT8, 0), parity.kind((80,), parity.UINT8, zero_point)
+    graph = parity.one_op(IntLinear(lo=0, hi=255), [x], y, [weight, bias, *pair, *(pair if leaky else [])])
+    parity.agree(parity.Case(graph, {"x0": np.arange(4, dtype=np.uint8)[:, None]}))
 
 
 def broken(graph: Graph, **changes: object) -> Graph:

@@ -6,6 +6,8 @@
 // Weight panels, one layout for convolution, linear layers and (columns = channels) depthwise convolution:
 //   [panel][step][vector][lane][4]  int8
 // A panel is 1, 2 or 4 vectors of `lanes` output columns (panel_vectors); a step is 4 consecutive k, padded with 0.
+// Where the kernels say `interleaved`, a panel's vectors hold its columns in the order from which 128-bit packs restore
+// the natural one; the epilogue's arrays of a DotJob lie in the same order (see panel_column).
 // Activations are read 4 bytes at a time, so a run whose length is no multiple of 4 reads up to 3 bytes behind it,
 // which meet zero weights; depthwise kernels read up to `lanes` bytes. Buffers have READ_SLACK bytes for that.
 #pragma once
@@ -25,6 +27,26 @@ static inline int panel_vectors(int left, int most) {
     return vectors;
 }
 
+// Column in a panel of `vectors` vectors that lies at `place`: vectors are cut into blocks of four columns, and block b
+// of vector v holds columns 4 * (vectors * b + v) onwards. Packing four vectors (or two, twice) of int32 to bytes block
+// by block, as x86 does, then gives the columns in their natural order.
+static inline int panel_column(int place, int vectors, int lanes) {
+    const int vector = place / lanes;
+    const int block = place % lanes / 4;
+    return 4 * (vectors * block + vector) + place % 4;
+}
+
+// How the rescale of a column may be computed with the same integers for all accumulators that it can see:
+enum class Rule : std::uint8_t {
+    single,  // in float32, see single_rescale of Kernels
+    high,    // shifts are >= 33, and the zero point may join the rounding term in the high half without overflow
+    any,     // as subbyte/requant.h says
+};
+
+// Added to a float32 of less than 2^22 in magnitude, it leaves the nearest integer, ties to even, in the low bits.
+constexpr float ROUNDING = 12582912.0F;  // 1.5 * 2^23
+constexpr std::int32_t ROUNDING_BITS = 0x4B400000;
+
 // From int32 accumulators to stored integers; arrays are padded to whole vectors.
 // Accumulators start at bias, where the input's zero point is folded in, and wrap: their final sum is proved to fit.
 struct Epilogue {
@@ -34,7 +56,10 @@ struct Epilogue {
     const std::int32_t* m_neg;  // for acc < 0; the same arrays as m and n where there is no leaky slope
     const std::int32_t* n_neg;
     bool leaky;
-    bool high;  // every shift is >= 33, so the high half of acc * m decides and 32-bit adds do
+    bool high;           // every shift is >= 33, so the high half of acc * m decides and 32-bit adds do
+    const Rule* rules;   // by vector of columns; the same for all vectors of a panel
+    const float* scale;  // for Rule::single; with a leaky slope for acc >= 0, and scale_neg, no larger, for acc < 0
+    const float* scale_neg;
     bool wide;  // result is int16, else uint8
     std::int32_t zero_point;
     std::int32_t lo;
@@ -50,6 +75,12 @@ struct Grid {
     std::ptrdiff_t out_row;
 };
 
+// How a kernel cuts the pixels of one layer, chosen once when the plan is built; kernels without a choice ignore it.
+struct TileShape {
+    std::uint8_t groups[5];  // by vectors of the panel: groups of pixels per tile
+    bool sliding;            // a run is that of three neighbouring pixels' steps, so they share what they read
+};
+
 // Dot products of `tap_count` runs of 4 * steps bytes with every column, for result pixels first..last-1 of the grid.
 struct DotJob {
     const std::uint8_t* in;  // first byte of pixel 0's window
@@ -62,6 +93,7 @@ struct DotJob {
     std::int32_t steps;
     const std::int8_t* panels;
     std::int32_t columns;
+    TileShape shape;
     bool pairs_fit;  // every sum of two neighbouring products fits int16
     Epilogue epilogue;
 };
@@ -164,6 +196,13 @@ struct Kernels {
     // Number by number: the sum of q - zero_point, and the largest q.
     void (*sum_cells)(const CellJob&, std::int32_t zero_point, std::int32_t* sums);
     void (*largest_cells)(const CellJob&, void* out);
+    bool interleaved = false;  // order of columns in a panel
+    // y = bits(fma(float(acc), scale, ROUNDING + zero_point)) - ROUNDING_BITS in float32, which is zero_point plus the
+    // product rounded once, by the very instructions of the epilogue, so that it can be proved when a plan is built.
+    void (*single_rescale)(const std::int32_t* acc, float scale, std::int32_t zero_point, std::int32_t* y,
+                           int count) = nullptr;
+    // How to cut a job (its pixels are first..last-1) whose panels lie in the grid's order of columns.
+    TileShape (*shape)(const DotJob& job) = nullptr;
 };
 
 }  // namespace subbyte

@@ -11,16 +11,15 @@
 namespace subbyte {
 namespace avx512_vnni {
 
-#include "pixels.inc"
+#include "cursor.inc"
 #include "rows.inc"
 #include "rows_vector.inc"
 #include "lanes_avx512.inc"
+#include "tiles.inc"
 
 constexpr int LANES = 16;
 
-static inline __m512i load(const void* p) {
-    return _mm512_loadu_si512(p);
-}
+#include "avx512_epilogue.inc"
 
 #include "lookup_avx512.inc"
 
@@ -29,76 +28,41 @@ static inline void pin(__m512i& v) {
     asm("" : "+v"(v));
 }
 
-// (acc * m + 2^(n - 1)) >> n for n >= 33: the low half of the product never reaches the result, so the rounding term
-// is added to the high half.
-static inline __m512i scale_high(__m512i acc, __m512i m, __m512i n) {
-    const __m512i even = _mm512_srli_epi64(_mm512_mul_epi32(acc, m), 32);
-    const __m512i odd = _mm512_mul_epi32(_mm512_srli_epi64(acc, 32), _mm512_srli_epi64(m, 32));
-    const __m512i high = _mm512_mask_blend_epi32(0xAAAA, even, odd);
-    const __m512i half = _mm512_sllv_epi32(_mm512_set1_epi32(1), _mm512_sub_epi32(n, _mm512_set1_epi32(33)));
-    return _mm512_srav_epi32(_mm512_add_epi32(high, half), _mm512_sub_epi32(n, _mm512_set1_epi32(32)));
+// Hides a value from the optimiser, so that addresses of a group stay one pointer and offsets.
+static inline void hide(const std::uint8_t*& p) {
+    asm("" : "+r"(p));
 }
 
-// Eight of the sixteen, in 64 bits, clamped: any n.
-static inline __m512i requantize_half(__m512i acc, __m512i m, __m512i n, const Epilogue& e) {
-    const __m512i half = _mm512_sllv_epi64(_mm512_set1_epi64(1), _mm512_sub_epi64(n, _mm512_set1_epi64(1)));
-    __m512i y = _mm512_srav_epi64(_mm512_add_epi64(_mm512_mul_epi32(acc, m), half), n);
-    y = _mm512_add_epi64(y, _mm512_set1_epi64(e.zero_point));
-    return _mm512_min_epi64(_mm512_max_epi64(y, _mm512_set1_epi64(e.lo)), _mm512_set1_epi64(e.hi));
-}
-
-static inline __m512i requantize(__m512i acc, const Epilogue& e, int column) {
-    __m512i m = load(e.m + column);
-    __m512i n = load(e.n + column);
-    if (e.leaky) {
-        const __mmask16 negative = _mm512_movepi32_mask(acc);
-        m = _mm512_mask_loadu_epi32(m, negative, e.m_neg + column);
-        n = _mm512_mask_loadu_epi32(n, negative, e.n_neg + column);
-    }
-    if (e.high) {
-        const __m512i y = _mm512_add_epi32(scale_high(acc, m, n), _mm512_set1_epi32(e.zero_point));
-        return _mm512_min_epi32(_mm512_max_epi32(y, _mm512_set1_epi32(e.lo)), _mm512_set1_epi32(e.hi));
-    }
-    const __m512i low = _mm512_set1_epi64(0xFFFFFFFF);
-    const __m512i even = requantize_half(acc, m, _mm512_and_si512(n, low), e);
-    const __m512i odd =
-        requantize_half(_mm512_srli_epi64(acc, 32), _mm512_srli_epi64(m, 32), _mm512_srli_epi64(n, 32), e);
-    return _mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32));
-}
-
-static inline void finish(const Epilogue& e, __m512i acc, std::uint8_t* out, int column, int columns) {
-    const __m512i y = requantize(acc, e, column);
-    const int left = columns - column;
-    const __mmask16 mask = static_cast<__mmask16>(left >= LANES ? 0xFFFF : (1 << left) - 1);
-    if (e.wide) {
-        _mm256_mask_storeu_epi16(out + 2 * std::ptrdiff_t{column}, mask, _mm512_cvtepi32_epi16(y));
-    } else {
-        _mm_mask_storeu_epi8(out + column, mask, _mm512_cvtepi32_epi8(y));
-    }
+static inline __m512i four_bytes(const std::uint8_t* x) {
+    std::int32_t four;
+    std::memcpy(&four, x, 4);
+    return _mm512_set1_epi32(four);
 }
 
 struct Tile {
     static constexpr int MOST = 4;
-    static constexpr int rows(int vectors) { return vectors == 4 ? 6 : vectors == 2 ? 8 : 12; }
+    // Six pixels of 64 columns, or twelve of 32, or sixteen of 16: most of 32 registers are accumulators.
+    static constexpr int group(int vectors) { return vectors == 4 ? 1 : vectors == 2 ? 2 : 4; }
+    static constexpr int most_groups(int vectors) { return vectors == 1 ? 4 : 6; }
 
-    template <int ROWS, int VECTORS>
-    static void run(const DotJob& job, const std::uint8_t* const* in, std::uint8_t* const* out,
-                    const std::int8_t* panel, int column) {
+    template <int GROUPS, int GROUP, int VECTORS>
+    static void run(const DotJob& job, const Pixels& pixels, const std::int8_t* panel, int column) {
+        constexpr int ROWS = GROUPS * GROUP;
         __m512i acc[ROWS][VECTORS];
         UNROLL for (int v = 0; v < VECTORS; ++v) {
             const __m512i bias = load(job.epilogue.bias + column + LANES * v);
             UNROLL for (int r = 0; r < ROWS; ++r) acc[r][v] = bias;
         }
+        const std::ptrdiff_t step = pixels.in_step;
         for (std::int32_t t = 0; t < job.tap_count; ++t) {
-            const std::uint8_t* x[ROWS];
-            UNROLL for (int r = 0; r < ROWS; ++r) x[r] = in[r] + job.taps[t];
+            const std::uint8_t* x[GROUPS];
+            UNROLL for (int g = 0; g < GROUPS; ++g) x[g] = pixels.in[g] + job.taps[t];
             for (std::int32_t k = 0; k < job.steps; ++k) {
                 __m512i w[VECTORS];
                 UNROLL for (int v = 0; v < VECTORS; ++v) w[v] = load(panel + 64 * v);
                 UNROLL for (int r = 0; r < ROWS; ++r) {
-                    std::int32_t four;
-                    std::memcpy(&four, x[r] + 4 * k, 4);
-                    const __m512i a = _mm512_set1_epi32(four);
+                    if (GROUP > 1 && r % GROUP == 0) hide(x[r / GROUP]);
+                    const __m512i a = four_bytes(x[r / GROUP] + r % GROUP * step + 4 * std::ptrdiff_t{k});
                     UNROLL for (int v = 0; v < VECTORS; ++v) {
                         acc[r][v] = _mm512_dpbusd_epi32(acc[r][v], a, w[v]);
                         pin(acc[r][v]);
@@ -107,21 +71,129 @@ struct Tile {
                 panel += 64 * VECTORS;
             }
         }
-        __m512i sums[ROWS][VECTORS];  // the epilogue is rolled, so its accumulators lie in memory
-        UNROLL for (int r = 0; r < ROWS; ++r) {
-            UNROLL for (int v = 0; v < VECTORS; ++v) sums[r][v] = acc[r][v];
-        }
-        for (int r = 0; r < ROWS; ++r) {
-            for (int v = 0; v < VECTORS; ++v) {
-                const int first = column + LANES * v;
-                if (first < job.columns) finish(job.epilogue, sums[r][v], out[r], first, job.columns);
+        finish<GROUPS, GROUP, VECTORS>(job, pixels, acc, column);
+    }
+
+    template <int GROUPS, int GROUP, int VECTORS>
+    // Must be inlined: accumulators are registers.
+    static INLINE void finish(const DotJob& job, const Pixels& pixels, __m512i (*acc)[VECTORS], int column) {
+        constexpr int ROWS = GROUPS * GROUP;
+        const Epilogue& e = job.epilogue;
+        const Rule rule = e.rules[column / LANES];
+        if (rule == Rule::single && !e.leaky) {
+            rescale<RescaleSingle, ROWS, VECTORS>(e, acc, column);
+        } else if (rule == Rule::high && !e.leaky && !e.wide) {
+            rescale<RescaleHigh, ROWS, VECTORS>(e, acc, column);
+        } else {
+            __m512i memory[ROWS][VECTORS];
+            UNROLL for (int r = 0; r < ROWS; ++r) {
+                UNROLL for (int v = 0; v < VECTORS; ++v) memory[r][v] = acc[r][v];
             }
+            rescale_in_memory(e, memory[0], ROWS, VECTORS, column);
+            for (int r = 0; e.wide && r < ROWS; ++r)
+                store_wide(e, memory[r],
+                           pixels.out[r / GROUP] + r % GROUP * pixels.out_step + 2 * std::ptrdiff_t{column}, VECTORS,
+                           job.columns - column);
+            if (e.wide) return;
+            UNROLL for (int r = 0; r < ROWS; ++r) {
+                UNROLL for (int v = 0; v < VECTORS; ++v) acc[r][v] = memory[r][v];
+            }
+        }
+        const ByteStore bytes(e, job.columns - column, VECTORS, pixels.out_step);
+        UNROLL for (int g = 0; g < GROUPS; ++g) bytes.group<GROUP, VECTORS>(acc + g * GROUP, pixels.out[g] + column);
+    }
+
+    template <class Rescale, int ROWS, int VECTORS>
+    static INLINE void rescale(const Epilogue& e, __m512i (*acc)[VECTORS], int column) {
+        UNROLL for (int v = 0; v < VECTORS; ++v) {
+            const Rescale each(e, column + LANES * v);
+            UNROLL for (int r = 0; r < ROWS; ++r) acc[r][v] = each(acc[r][v]);
         }
     }
 };
 
+// One vector of columns where the windows of three neighbours overlap by two steps each, as in a 3x3 convolution: what
+// is read once is multiplied by the weights of up to three places in the window, for three pixels.
+struct SlidingTile {
+    static constexpr int MOST = 1;
+    static constexpr int PLACES = 3;
+    static constexpr int group(int vectors) { return Tile::group(vectors); }
+    static constexpr int most_groups(int vectors) { return Tile::most_groups(vectors); }
+
+    template <int GROUPS, int GROUP, int VECTORS>
+    static void run(const DotJob& job, const Pixels& pixels, const std::int8_t* panel, int column) {
+        __m512i acc[GROUPS * GROUP][VECTORS];
+        UNROLL for (int r = 0; r < GROUPS * GROUP; ++r) acc[r][0] = load(job.epilogue.bias + column);
+        const std::ptrdiff_t step = pixels.in_step;
+        const std::ptrdiff_t place_steps = job.steps / PLACES;
+        for (std::int32_t t = 0; t < job.tap_count; ++t) {
+            const std::uint8_t* x[GROUPS];
+            UNROLL for (int g = 0; g < GROUPS; ++g) x[g] = pixels.in[g] + job.taps[t];
+            for (std::ptrdiff_t k = 0; k < place_steps; ++k) {
+                __m512i w[PLACES];
+                UNROLL for (int p = 0; p < PLACES; ++p) w[p] = load(panel + 64 * (p * place_steps + k));
+                UNROLL for (int g = 0; g < GROUPS; ++g) {
+                    hide(x[g]);
+                    UNROLL for (int u = 0; u < GROUP + PLACES - 1; ++u) {
+                        const __m512i a = four_bytes(x[g] + u * step + 4 * k);
+                        UNROLL for (int p = 0; p < PLACES; ++p) {
+                            if (u < p || u - p >= GROUP) continue;
+                            __m512i& sum = acc[g * GROUP + u - p][0];
+                            sum = _mm512_dpbusd_epi32(sum, a, w[p]);
+                            pin(sum);
+                        }
+                    }
+                }
+            }
+            panel += 64 * PLACES * place_steps;
+        }
+        Tile::finish<GROUPS, GROUP, VECTORS>(job, pixels, acc, column);
+    }
+};
+
+static TileShape shape(const DotJob& job) {
+    TileShape s{};
+    for (int vectors = 1; vectors <= Tile::MOST; vectors *= 2)
+        s.groups[vectors] = even_groups<Tile>(job, vectors);
+    const std::ptrdiff_t step = Groups(job, 1).in_step();
+    s.sliding = job.columns <= LANES && step % 4 == 0 && 4 * std::ptrdiff_t{job.steps} == SlidingTile::PLACES * step;
+    return s;
+}
+
+static void single_rescale(const std::int32_t* acc, float scale, std::int32_t zero_point, std::int32_t* y, int count) {
+    const RescaleSingle each(_mm512_set1_ps(scale), zero_point);
+    for (int i = 0; i < count; i += LANES) {
+        const __mmask16 mask = static_cast<__mmask16>(first_bytes(count - i));
+        _mm512_mask_storeu_epi32(y + i, mask, each(_mm512_maskz_loadu_epi32(mask, acc + i)));
+    }
+}
+
 static void dot(const DotJob& job) {
-    walk_dot<Tile>(job, LANES);
+    if (job.shape.sliding) {
+        walk_dot<SlidingTile>(job, LANES);
+    } else {
+        walk_dot<Tile>(job, LANES);
+    }
+}
+
+// A vector of consecutive columns of one pixel.
+static inline void finish_row(const Epilogue& e, __m512i acc, std::uint8_t* out, int column, int columns) {
+    __m512i y;
+    const Rule rule = e.rules[column / LANES];
+    if (rule == Rule::single) {
+        y = RescaleSingleLeaky(e, column)(acc);
+    } else if (rule == Rule::high && !e.leaky) {
+        y = RescaleHigh(e, column)(acc);
+    } else {
+        y = RescaleAny(e, column)(acc);
+    }
+    y = _mm512_min_epi32(_mm512_max_epi32(y, _mm512_set1_epi32(e.lo)), _mm512_set1_epi32(e.hi));
+    const __mmask16 mask = static_cast<__mmask16>(first_bytes(columns - column));
+    if (e.wide) {
+        _mm256_mask_storeu_epi16(out + 2 * std::ptrdiff_t{column}, mask, _mm512_cvtepi32_epi16(y));
+    } else {
+        _mm_mask_storeu_epi8(out + column, mask, _mm512_cvtepi32_epi8(y));
+    }
 }
 
 #include "depthwise.inc"
@@ -139,7 +211,10 @@ const Kernels KERNELS = {"avx512_vnni",
                          lookup8,
                          lookup_row<std::int16_t>,
                          sum_cells<Lanes512>,
-                         largest_cells<Lanes512>};
+                         largest_cells<Lanes512>,
+                         true,
+                         single_rescale,
+                         shape};
 
 }  // namespace avx512_vnni
 }  // namespace subbyte

@@ -11,6 +11,17 @@
 namespace subbyte {
 namespace {
 
+TileShape choose_shape(const Kernels& kernels, const Grid& grid, std::int64_t pixels, std::int64_t run,
+                       std::int64_t columns) {
+    if (kernels.shape == nullptr) return TileShape{};
+    DotJob job{};
+    job.grid = grid;
+    job.last = pixels;
+    job.steps = static_cast<std::int32_t>((run + 3) / 4);
+    job.columns = static_cast<std::int32_t>(columns);
+    return kernels.shape(job);
+}
+
 class Conv final : public Op {
 public:
     Conv(const Build& build, Attributes& attributes, const ConvWindow& window, std::int64_t groups,
@@ -19,16 +30,21 @@ public:
           window_(window),
           groups_(groups),
           kernels_(build.kernels),
-          columns_(attributes, weights, attributes.in(0), attributes.out(), groups, build.kernels.lanes),
+          fold_(window.dilation_w == 1 && groups == 1
+                    ? choose_fold(weights, window.stride_w, attributes.out().shape[1], build.kernels)
+                    : 1),
+          columns_(attributes, weights, attributes.in(0), attributes.out(), groups, build.kernels,
+                   panel_order(weights.columns() / groups, build.kernels, fold_)),
           rows_in_one_run_(window.dilation_w == 1 && groups == 1) {
         const std::int64_t group_channels = weights.shape[3];
-        run_ = rows_in_one_run_ ? window.kernel_w * group_channels : group_channels;
-        const std::int64_t taps = weights.depth() / run_;
-        const std::int64_t columns = weights.columns() / groups;
+        const Weights wide = fold_pixels(weights, fold_, window.stride_w);
+        run_ = rows_in_one_run_ ? wide.shape[2] * group_channels : group_channels;
+        const std::int64_t taps = wide.depth() / run_;
+        const std::int64_t columns = wide.columns() / groups;
         for (std::int64_t g = 0; g < groups; ++g)
-            panels_.push_back(pack_panels(weights.numbers.data() + g * columns * weights.depth(), columns, taps, run_,
-                                          build.kernels));
-        pairs_fit_ = pairs_fit(weights, run_, std::max(attributes.in(0).hi, attributes.in(0).zero_point));
+            panels_.push_back(
+                pack_panels(wide.numbers.data() + g * columns * wide.depth(), columns, taps, run_, build.kernels));
+        pairs_fit_ = pairs_fit(wide, run_, std::max(attributes.in(0).hi, attributes.in(0).zero_point));
         work = attributes.out().count() * weights.depth();
     }
 
@@ -40,17 +56,18 @@ public:
         const std::int64_t channels = x.shape[2];
         const std::int64_t size = storage_bytes(y.storage);
         first_ = window_.first(x);
-        grid_ = Grid{y.shape[1], window_.stride_w * channels, window_.stride_h * x.strides[0], y.shape[2] * size,
-                     y.strides[0] * size};
-        pixels_ = y.shape[0] * y.shape[1];
+        grid_ = Grid{y.shape[1] / fold_, fold_ * window_.stride_w * channels, window_.stride_h * x.strides[0],
+                     fold_ * y.shape[2] * size, y.strides[0] * size};
+        pixels_ = y.shape[0] * y.shape[1] / fold_;
         in_group_ = channels / groups_;
-        out_group_ = y.shape[2] / groups_;
+        out_group_ = fold_ * y.shape[2] / groups_;
         size_ = size;
         for (std::int64_t ky = 0; ky < window_.kernel_h; ++ky) {
             for (std::int64_t kx = 0; kx < (rows_in_one_run_ ? 1 : window_.kernel_w); ++kx)
                 taps_.push_back(static_cast<std::int32_t>(ky * window_.dilation_h * x.strides[0] +
                                                           kx * window_.dilation_w * channels));
         }
+        shape_ = choose_shape(kernels_, grid_, pixels_, run_, out_group_);
     }
 
     void run(const Frame& frame, Part part) const override {
@@ -65,6 +82,7 @@ public:
         job.tap_count = static_cast<std::int32_t>(taps_.size());
         job.steps = static_cast<std::int32_t>((run_ + 3) / 4);
         job.columns = static_cast<std::int32_t>(out_group_);
+        job.shape = shape_;
         job.pairs_fit = pairs_fit_;
         for (std::int64_t g = 0; g < groups_; ++g) {
             job.panels = panels_[static_cast<std::size_t>(g)].data();
@@ -79,6 +97,7 @@ private:
     ConvWindow window_;
     std::int64_t groups_;
     const Kernels& kernels_;
+    std::int64_t fold_;  // result pixels that one pixel of the grid stands for
     Columns columns_;
     bool rows_in_one_run_;
     bool pairs_fit_ = false;
@@ -90,6 +109,7 @@ private:
     std::int64_t out_group_ = 0;
     std::int64_t size_ = 1;
     Grid grid_{};
+    TileShape shape_{};
     std::vector<std::int32_t> taps_;
 };
 
@@ -98,7 +118,8 @@ public:
     Linear(const Build& build, Attributes& attributes, const Weights& weights)
         : Op(build.spec),
           kernels_(build.kernels),
-          columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels.lanes),
+          columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels,
+                   panel_order(weights.columns(), build.kernels)),
           panels_(pack_panels(weights.numbers.data(), weights.columns(), 1, weights.depth(), build.kernels)),
           depth_(weights.depth()),
           count_(weights.columns()),
@@ -113,6 +134,7 @@ public:
         pixels_ = y.count() / count_;
         grid_ = Grid{pixels_, depth_, 0, count_ * size, 0};
         if (x.shape.size() == 3) grid_ = Grid{x.shape[1], depth_, x.strides[0], count_ * size, y.strides[0] * size};
+        shape_ = choose_shape(kernels_, grid_, pixels_, depth_, count_);
     }
 
     void run(const Frame& frame, Part part) const override {
@@ -129,6 +151,7 @@ public:
         job.steps = static_cast<std::int32_t>((depth_ + 3) / 4);
         job.panels = panels_.data();
         job.columns = static_cast<std::int32_t>(count_);
+        job.shape = shape_;
         job.pairs_fit = pairs_fit_;
         job.epilogue = columns_.group(0);
         kernels_.dot(job);
@@ -143,6 +166,7 @@ private:
     bool pairs_fit_;
     std::int64_t pixels_ = 0;
     Grid grid_{};
+    TileShape shape_{};
 };
 
 void check_input(const Attributes& attributes) {

@@ -14,7 +14,8 @@ public:
         : Op(build.spec),
           window_(window),
           kernels_(build.kernels),
-          columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels.lanes),
+          columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels,
+                   natural_order(weights.columns(), build.kernels)),
           panels_(pack_depthwise(weights, build.kernels)) {
         work = attributes.out().count() * weights.depth();
     }
@@ -88,15 +89,24 @@ std::vector<DepthwiseSegment> cut(int bytes, int channels, std::int64_t width, c
 
 // The channel of every byte of a segment's vector, or -1, in the order in which interleaving rows leaves the dwords:
 // quarter q, 128-bit lane l, dword i is byte 16 l + 4 q + i.
-void order_lanes(const DepthwiseSegment& s, int bytes, std::vector<std::int64_t>& order) {
+void order_lanes(const DepthwiseSegment& s, int bytes, std::int32_t gap, std::vector<std::int32_t>& order) {
     const int pitch = s.pieces > 1 ? bytes / s.pieces : s.channels;
     for (int quarter = 0; quarter < 4; ++quarter) {
         for (int lane = 0; lane < bytes / 4; ++lane) {
             const int byte = lane / 4 * 16 + quarter * 4 + lane % 4;
             const bool used = byte / pitch < s.pixels && byte % pitch < s.channels;
-            order.push_back(used ? s.channel + byte % pitch : -1);
+            order.push_back(used ? s.channel + byte % pitch : gap);
         }
     }
+}
+
+// Channels by lane of all segments; one panel, so that one rule of rescaling holds for all.
+Order lanes_of(const std::vector<DepthwiseSegment>& segments, std::int64_t channels, int lanes) {
+    Order order;
+    for (const DepthwiseSegment& s : segments)
+        order_lanes(s, 4 * lanes, static_cast<std::int32_t>(channels), order.columns);
+    order.panels = {static_cast<int>(order.columns.size()) / lanes};
+    return order;
 }
 
 // Whether every sum of products of one channel fits int16, whatever their order.
@@ -120,19 +130,16 @@ public:
         : Op(build.spec),
           window_(window),
           kernels_(build.kernels),
-          columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels.lanes),
+          segments_(cut(4 * kernels_.lanes, static_cast<std::int32_t>(attributes.out().shape[2]),
+                        attributes.out().shape[1], window)),
+          order_(lanes_of(segments_, weights.columns(), kernels_.lanes)),
+          columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels, order_),
           sums_fit_(sums_fit(weights, std::max(attributes.in(0).hi, attributes.in(0).zero_point))) {
-        const int bytes = 4 * kernels_.lanes;
         const Layout& y = attributes.out();
         channels_ = static_cast<std::int32_t>(y.shape[2]);
         width_ = y.shape[1];
         height_ = y.shape[0];
-        segments_ = cut(bytes, channels_, width_, window);
-        std::vector<std::int64_t> order;
-        for (const DepthwiseSegment& s : segments_)
-            order_lanes(s, bytes, order);
-        pack(weights, order);
-        columns_.arrange(order);
+        pack(weights);
         work = y.count() * weights.depth();
     }
 
@@ -167,12 +174,13 @@ public:
 
 private:
     // [segment][upper, lower row][kernel column][byte of the vector in lane order][4 rows]
-    void pack(const Weights& weights, const std::vector<std::int64_t>& order) {
+    void pack(const Weights& weights) {
+        const std::vector<std::int32_t>& order = order_.columns;
         const auto bytes = static_cast<std::size_t>(4 * kernels_.lanes);
         packed_.assign(order.size() * 24, 0);
         for (std::size_t i = 0; i < order.size(); ++i) {
-            if (order[i] < 0) continue;
-            const std::int8_t* w = weights.numbers.data() + order[i] * 9;
+            if (order[i] >= channels_) continue;
+            const std::int8_t* w = weights.numbers.data() + std::ptrdiff_t{order[i]} * 9;
             for (std::size_t lower = 0; lower < 2; ++lower) {
                 for (std::size_t kx = 0; kx < 3; ++kx) {
                     std::int8_t* four =
@@ -186,11 +194,12 @@ private:
 
     ConvWindow window_;
     const Kernels& kernels_;
+    std::vector<DepthwiseSegment> segments_;
+    Order order_;
     Columns columns_;
     bool sums_fit_;
     std::int32_t channels_ = 0;
     std::int64_t width_ = 0, height_ = 0, first_ = 0, in_row_ = 0, out_row_ = 0;
-    std::vector<DepthwiseSegment> segments_;
     std::vector<std::int8_t> packed_;
 };
 

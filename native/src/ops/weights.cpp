@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <numeric>
+#include <utility>
+
+#include "ops/proof.h"
 
 namespace subbyte {
 namespace {
@@ -47,16 +51,65 @@ Weights read_weights(Attributes& attributes, std::size_t rank) {
     return w;
 }
 
+std::int64_t choose_fold(const Weights& weights, std::int64_t stride, std::int64_t width, const Kernels& kernels) {
+    const auto steps = [&](std::int64_t fold) {  // per result pixel, times 4; storing a vector costs about two steps
+        return (weights.shape[1] * round_up((weights.shape[2] + (fold - 1) * stride) * weights.shape[3], 4) + 8) / fold;
+    };
+    std::int64_t best = 1;
+    for (std::int64_t fold = 2; fold * weights.columns() <= kernels.lanes && width % fold == 0; fold *= 2) {
+        if (steps(fold) < steps(best)) best = fold;
+    }
+    return best;
+}
+
+Weights fold_pixels(const Weights& weights, std::int64_t fold, std::int64_t stride) {
+    const std::int64_t channels = weights.shape[3];
+    const std::int64_t run = weights.shape[2] * channels;
+    const std::int64_t rows = weights.columns() * weights.shape[1];
+    Weights folded;
+    folded.shape = {fold * weights.columns(), weights.shape[1], weights.shape[2] + (fold - 1) * stride, channels};
+    const std::int64_t wide = folded.shape[2] * channels;
+    folded.numbers.resize(static_cast<std::size_t>(fold * rows * wide));
+    for (std::int64_t p = 0; p < fold; ++p) {
+        for (std::int64_t row = 0; row < rows; ++row)
+            std::copy_n(weights.numbers.data() + row * run, run,
+                        folded.numbers.data() + (p * rows + row) * wide + p * stride * channels);
+    }
+    return folded;
+}
+
+Order natural_order(std::int64_t count, const Kernels& kernels) {
+    Order order;
+    order.columns.resize(static_cast<std::size_t>(round_up(count, kernels.lanes)));
+    std::iota(order.columns.begin(), order.columns.end(), 0);
+    order.panels.assign(order.columns.size() / static_cast<std::size_t>(kernels.lanes), 1);
+    return order;
+}
+
+Order panel_order(std::int64_t count, const Kernels& kernels, std::int64_t fold) {
+    Order order = natural_order(fold * count, kernels);
+    const auto vectors = static_cast<int>(order.panels.size());
+    order.panels.clear();
+    for (int v = 0; v < vectors; v += order.panels.back()) {
+        order.panels.push_back(panel_vectors(vectors - v, kernels.most_vectors));
+        for (int i = 0; kernels.interleaved && i < order.panels.back() * kernels.lanes; ++i)
+            order.columns[static_cast<std::size_t>(v * kernels.lanes + i)] =
+                v * kernels.lanes + panel_column(i, order.panels.back(), kernels.lanes);
+    }
+    for (std::int32_t& column : order.columns) {
+        if (fold > 1) column = static_cast<std::int32_t>(column < fold * count ? column % count : count);
+    }
+    return order;
+}
+
 Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& in, const Layout& out,
-                 std::int64_t groups, int lanes)
-    : per_group_(weights.columns() / groups),
-      groups_(groups),
-      padded_(round_up(per_group_, lanes)),
-      leaky_(attributes.has_array("m_neg") || attributes.has_array("n_neg")) {
+                 std::int64_t groups, const Kernels& kernels, Order order)
+    : lanes_(kernels.lanes), order_(std::move(order)), per_group_(weights.columns() / groups), groups_(groups) {
     attributes.clamp(shared_.lo, shared_.hi);
-    std::vector<std::int32_t> bias = attributes.int32s("bias", weights.columns(), INT32_LO, INT32_HI);
+    bias_ = attributes.int32s("bias", weights.columns(), INT32_LO, INT32_HI);
+    std::vector<std::int64_t> reach(bias_.size());  // largest |acc|
     const std::int64_t depth = weights.depth();
-    for (std::size_t c = 0; c < bias.size(); ++c) {
+    for (std::size_t c = 0; c < bias_.size(); ++c) {
         std::int64_t sum = 0;
         std::int64_t magnitude = 0;  // at most 2^31 * 2^7 numbers
         for (std::int64_t k = 0; k < depth; ++k) {
@@ -64,88 +117,113 @@ Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& i
             sum += w;
             magnitude += std::abs(w);
         }
-        if (magnitude * largest(in) + std::abs(std::int64_t{bias[c]}) > INT32_HI)
+        reach[c] = magnitude * largest(in) + std::abs(std::int64_t{bias_[c]});
+        if (reach[c] > INT32_HI)
             attributes.fail("the accumulator of column " + std::to_string(c) + " may exceed 2^31 - 1");
-        bias[c] = static_cast<std::int32_t>(static_cast<std::uint32_t>(std::int64_t{bias[c]} - in.zero_point * sum));
+        bias_[c] = static_cast<std::int32_t>(static_cast<std::uint32_t>(std::int64_t{bias_[c]} - in.zero_point * sum));
     }
-    fill(bias_, bias, 0);
-    rescales(attributes, "m", "n", m_, n_);
-    if (leaky_) rescales(attributes, "m_neg", "n_neg", m_neg_, n_neg_);
-    shared_.leaky = leaky_;
-    shared_.high = high_;
+    shared_.leaky = attributes.has_array("m_neg") || attributes.has_array("n_neg");
+    m_ = attributes.int32s("m", weights.columns(), INT32_LO, INT32_HI);
+    n_ = attributes.int32s("n", weights.columns(), 1, 62);
+    m_neg_ = shared_.leaky ? attributes.int32s("m_neg", weights.columns(), INT32_LO, INT32_HI) : m_;
+    n_neg_ = shared_.leaky ? attributes.int32s("n_neg", weights.columns(), 1, 62) : n_;
     shared_.wide = out.storage == Storage::i16;
     shared_.zero_point = out.zero_point;
-}
-
-void Columns::fill(std::vector<std::int32_t>& padded, const std::vector<std::int32_t>& values,
-                   std::int32_t rest) const {
-    padded.assign(static_cast<std::size_t>(padded_ * groups_), rest);
-    for (std::size_t c = 0; c < values.size(); ++c) {
-        const auto group = static_cast<std::int64_t>(c) / per_group_;
-        padded[c + static_cast<std::size_t>(group * (padded_ - per_group_))] = values[c];
+    scale_.resize(m_.size());
+    scale_neg_.resize(m_.size());
+    shared_.high = true;
+    std::vector<std::uint8_t> rules(m_.size());
+    for (std::size_t c = 0; c < m_.size(); ++c) {
+        raise_shift(m_[c], n_[c]);
+        raise_shift(m_neg_[c], n_neg_[c]);
+        shared_.high = shared_.high && n_[c] >= 33 && n_neg_[c] >= 33;
+        rules[c] = allowed(c, reach[c], kernels);
     }
+    choose_rules(placed(rules, std::uint8_t{255}));
+    bias_ = placed(bias_, 0);
+    m_ = placed(m_, 0);
+    n_ = placed(n_, 33);
+    m_neg_ = placed(m_neg_, 0);
+    n_neg_ = placed(n_neg_, 33);
+    scale_ = placed(scale_, 0.0F);
+    scale_neg_ = placed(scale_neg_, 0.0F);
 }
 
-void Columns::rescales(Attributes& attributes, const std::string& m, const std::string& n,
-                       std::vector<std::int32_t>& ms, std::vector<std::int32_t>& ns) {
-    std::vector<std::int32_t> multipliers = attributes.int32s(m, per_group_ * groups_, INT32_LO, INT32_HI);
-    std::vector<std::int32_t> shifts = attributes.int32s(n, per_group_ * groups_, 1, 62);
-    for (std::size_t c = 0; c < shifts.size(); ++c) {
-        raise_shift(multipliers[c], shifts[c]);
-        high_ = high_ && shifts[c] >= 33;
-    }
-    fill(ms, multipliers, 0);
-    fill(ns, shifts, 33);
-}
-
-void Columns::arrange(const std::vector<std::int64_t>& order) {
-    const auto anew = [&](std::vector<std::int32_t>& padded, std::int32_t rest) {
-        std::vector<std::int32_t> values;
-        for (const std::int64_t c : order)
-            values.push_back(c < 0 ? rest
-                                   : padded[static_cast<std::size_t>(c + c / per_group_ * (padded_ - per_group_))]);
-        padded = values;
+std::uint8_t Columns::allowed(std::size_t c, std::int64_t reach, const Kernels& kernels) {
+    const std::int32_t zero = shared_.zero_point;
+    const bool leaky = shared_.leaky;
+    const Rescale positive{m_[c], n_[c], zero, shared_.lo, shared_.hi, leaky ? 0 : -reach, reach};
+    const Rescale negative{m_neg_[c], n_neg_[c], zero, shared_.lo, shared_.hi, -reach, leaky ? 0 : reach};
+    const bool single = !shared_.wide && prove_single(positive, kernels, scale_[c]) &&
+                        prove_single(negative, kernels, scale_neg_[c]) && scale_neg_[c] <= scale_[c];
+    const auto joins = [&](const Rescale& r) {
+        const std::int64_t high = reach * std::abs(std::int64_t{r.m}) >> 32;
+        return r.n >= 33 && high + ((std::abs(std::int64_t{zero}) + 1) << (r.n - 32)) < INT32_HI;
     };
-    anew(bias_, 0);
-    anew(m_, 0);
-    anew(n_, 33);
-    if (leaky_) {
-        anew(m_neg_, 0);
-        anew(n_neg_, 33);
+    const bool high = joins(positive) && joins(negative);
+    return static_cast<std::uint8_t>(single << static_cast<int>(Rule::single) | high << static_cast<int>(Rule::high) |
+                                     1 << static_cast<int>(Rule::any));
+}
+
+// Every panel follows the fastest rule that all of its columns allow.
+void Columns::choose_rules(const std::vector<std::uint8_t>& allowed) {
+    auto next = allowed.begin();
+    while (next != allowed.end()) {
+        for (const int vectors : order_.panels) {
+            std::uint8_t all = 255;
+            for (int i = 0; i < vectors * lanes_; ++i)
+                all &= *next++;
+            int rule = 0;
+            while ((all >> rule & 1) == 0)
+                ++rule;
+            rules_.insert(rules_.end(), static_cast<std::size_t>(vectors), static_cast<Rule>(rule));
+        }
     }
-    per_group_ = padded_ = static_cast<std::int64_t>(order.size());
-    groups_ = 1;
+}
+
+template <class T>
+std::vector<T> Columns::placed(const std::vector<T>& values, T rest) const {
+    std::vector<T> result;
+    result.reserve(order_.columns.size() * static_cast<std::size_t>(groups_));
+    for (std::int64_t g = 0; g < groups_; ++g) {
+        for (const std::int64_t c : order_.columns)
+            result.push_back(c < per_group_ ? values[static_cast<std::size_t>(g * per_group_ + c)] : rest);
+    }
+    return result;
 }
 
 Epilogue Columns::group(std::int64_t index) const {
-    const std::int64_t at = index * padded_;
+    const std::size_t at = order_.columns.size() * static_cast<std::size_t>(index);
     Epilogue e = shared_;
     e.bias = bias_.data() + at;
     e.m = m_.data() + at;
     e.n = n_.data() + at;
-    e.m_neg = (leaky_ ? m_neg_ : m_).data() + at;
-    e.n_neg = (leaky_ ? n_neg_ : n_).data() + at;
+    e.m_neg = m_neg_.data() + at;
+    e.n_neg = n_neg_.data() + at;
+    e.scale = scale_.data() + at;
+    e.scale_neg = scale_neg_.data() + at;
+    e.rules = rules_.data() + at / static_cast<std::size_t>(lanes_);
     return e;
 }
 
 std::vector<std::int8_t> pack_panels(const std::int8_t* numbers, std::int64_t count, std::int64_t taps,
                                      std::int64_t run, const Kernels& kernels) {
-    const std::int64_t lanes = kernels.lanes;
     const std::int64_t steps = round_up(run, 4) / 4;
-    const std::int64_t vectors = round_up(count, lanes) / lanes;
-    std::vector<std::int8_t> packed(static_cast<std::size_t>(vectors * lanes * taps * steps * 4));
+    const Order order = panel_order(count, kernels);
+    std::vector<std::int8_t> packed(order.columns.size() * static_cast<std::size_t>(taps * steps * 4));
     std::int8_t* out = packed.data();
-    for (std::int64_t v = 0; v < vectors;) {
-        const int width = panel_vectors(static_cast<int>(vectors - v), kernels.most_vectors);
+    auto columns = order.columns.begin();
+    for (const int vectors : order.panels) {
+        const auto end = columns + vectors * kernels.lanes;
         for (std::int64_t t = 0; t < taps; ++t) {
             for (std::int64_t k = 0; k < steps * 4; k += 4) {
-                for (std::int64_t column = v * lanes; column < (v + width) * lanes; ++column) {
+                for (auto column = columns; column != end; ++column) {
                     for (std::int64_t i = k; i < k + 4; ++i)
-                        *out++ = column < count && i < run ? numbers[(column * taps + t) * run + i] : std::int8_t{0};
+                        *out++ = *column < count && i < run ? numbers[(*column * taps + t) * run + i] : std::int8_t{0};
                 }
             }
         }
-        v += width;
+        columns = end;
     }
     return packed;
 }

@@ -21,29 +21,47 @@ struct Weights {
 // Reads arrays codes, table and weight_zero.
 Weights read_weights(Attributes& attributes, std::size_t rank);
 
-// Columns in equal groups, each padded to whole vectors.
+// How many neighbouring result pixels of a row of `width` to make at once, as columns of their own that fill up a
+// vector: their windows share most of what they read. weights are [columns, kernel_h, kernel_w, channels].
+std::int64_t choose_fold(const Weights& weights, std::int64_t stride, std::int64_t width, const Kernels& kernels);
+// Weights [fold * columns, kernel_h, kernel_w + (fold - 1) * stride, channels], where pixel p's lie p strides further
+// among zeros.
+Weights fold_pixels(const Weights& weights, std::int64_t fold, std::int64_t stride);
+
+// Where the columns of one group lie: columns[position], numbers >= their count for padding; vectors of each panel.
+struct Order {
+    std::vector<std::int32_t> columns;
+    std::vector<int> panels;
+};
+
+// Panels of `count` columns, fold times over.
+Order panel_order(std::int64_t count, const Kernels& kernels, std::int64_t fold = 1);
+// One after the other in panels of one vector, as depthwise kernels take them.
+Order natural_order(std::int64_t count, const Kernels& kernels);
+
+// Columns in equal groups, each in the given order.
 class Columns {
 public:
     // Reads arrays bias, m, n and optionally m_neg, n_neg, and attributes lo and hi. Proves every accumulator.
     Columns(Attributes& attributes, const Weights& weights, const Layout& in, const Layout& out, std::int64_t groups,
-            int lanes);
-
-    // Lay the columns of all groups out anew: entry i takes column order[i], or is a gap where that is -1.
-    void arrange(const std::vector<std::int64_t>& order);
+            const Kernels& kernels, Order order);
 
     Epilogue group(std::int64_t index) const;
 
 private:
-    void fill(std::vector<std::int32_t>& padded, const std::vector<std::int32_t>& values, std::int32_t rest) const;
-    void rescales(Attributes& attributes, const std::string& m, const std::string& n, std::vector<std::int32_t>& ms,
-                  std::vector<std::int32_t>& ns);
+    // What holds for a column: the formulas of Rule, as bits 1 << rule.
+    std::uint8_t allowed(std::size_t c, std::int64_t reach, const Kernels& kernels);
+    void choose_rules(const std::vector<std::uint8_t>& allowed);
+    template <class T>
+    std::vector<T> placed(const std::vector<T>& values, T rest) const;
 
+    int lanes_;
+    Order order_;
     std::int64_t per_group_;
     std::int64_t groups_;
-    std::int64_t padded_;
-    bool leaky_;
-    bool high_ = true;
     std::vector<std::int32_t> bias_, m_, n_, m_neg_, n_neg_;
+    std::vector<float> scale_, scale_neg_;
+    std::vector<Rule> rules_;  // by vector
     Epilogue shared_{};
 };
 
