@@ -50,6 +50,20 @@ struct Grid {
     std::ptrdiff_t out_row;
 };
 
+// How kernels that sum bytes through vpmaddubsw (two products in a saturating int16) add up a panel.
+enum class Accumulate : std::uint8_t {
+    exact,    // two products may saturate: bytes are widened first
+    steps,    // two products fit: every step goes on to int32
+    windows,  // int16 sums over the steps of a window, then int32
+    once,     // all steps are one window
+};
+
+struct PanelSum {
+    Accumulate how;
+    const std::int32_t* lengths;  // of the windows, in steps; one more may be read
+    std::int32_t count;
+};
+
 // Dot products of `tap_count` runs of 4 * steps bytes with every column, for result pixels first..last-1 of the grid.
 struct DotJob {
     const std::uint8_t* in;  // first byte of pixel 0's window
@@ -62,7 +76,7 @@ struct DotJob {
     std::int32_t steps;
     const std::int8_t* panels;
     std::int32_t columns;
-    bool pairs_fit;  // every sum of two neighbouring products fits int16
+    const PanelSum* sums;  // of every panel; for kernels with sums_in_int16 only
     Epilogue epilogue;
 };
 
@@ -123,6 +137,7 @@ struct Kernels {
     void (*accumulate)(const Operand& in, std::int32_t* sums, std::int64_t count);  // sums += X
     void (*max8)(const std::uint8_t* in, std::uint8_t* best, std::int64_t count);
     void (*max16)(const std::int16_t* in, std::int16_t* best, std::int64_t count);
+    bool sums_in_int16 = false;  // dot reads DotJob::sums
 };
 
 }  // namespace subbyte

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "ops/accumulation.h"
 #include "ops/ops.h"
 #include "ops/weights.h"
 
@@ -18,6 +19,11 @@ struct Window {
     std::int64_t extent_h() const { return (kernel_h - 1) * dilation_h + 1; }
     std::int64_t extent_w() const { return (kernel_w - 1) * dilation_w + 1; }
 };
+
+// The largest number that a kernel may read of the input, its border included.
+std::int64_t most(const Layout& x) {
+    return std::max(x.hi, x.zero_point);
+}
 
 class Conv final : public Op {
 public:
@@ -37,10 +43,11 @@ public:
             run_ = rows_in_one_run_ ? window.kernel_w * group_channels : group_channels;
             const std::int64_t taps = weights.depth() / run_;
             const std::int64_t columns = weights.columns() / groups;
-            for (std::int64_t g = 0; g < groups; ++g)
-                panels_.push_back(pack_panels(weights.numbers.data() + g * columns * weights.depth(), columns, taps,
-                                              run_, build.kernels));
-            pairs_fit_ = pairs_fit(weights, run_, std::max(attributes.in(0).hi, attributes.in(0).zero_point));
+            for (std::int64_t g = 0; g < groups; ++g) {
+                const std::int8_t* numbers = weights.numbers.data() + g * columns * weights.depth();
+                panels_.push_back(pack_panels(numbers, columns, taps, run_, build.kernels));
+                sums_.emplace_back(numbers, columns, taps, run_, most(attributes.in(0)), build.kernels);
+            }
         }
         work = attributes.out().count() * weights.depth();
     }
@@ -91,8 +98,8 @@ public:
         fill(job, frame, begin, end);
         job.steps = static_cast<std::int32_t>((run_ + 3) / 4);
         job.columns = static_cast<std::int32_t>(out_group_);
-        job.pairs_fit = pairs_fit_;
         for (std::int64_t g = 0; g < groups_; ++g) {
+            job.sums = sums_[static_cast<std::size_t>(g)].panels();
             job.panels = panels_[static_cast<std::size_t>(g)].data();
             job.epilogue = columns_.group(g);
             kernels_.dot(job);
@@ -123,8 +130,8 @@ private:
     Columns columns_;
     bool depthwise_;
     bool rows_in_one_run_;
-    bool pairs_fit_ = false;
     std::vector<std::vector<std::int8_t>> panels_;  // one per group
+    std::vector<Accumulation> sums_;                // the same
     std::int64_t run_ = 1;
     std::int64_t first_ = 0;
     std::int64_t pixels_ = 0;
@@ -142,9 +149,9 @@ public:
           kernels_(build.kernels),
           columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels.lanes),
           panels_(pack_panels(weights.numbers.data(), weights.columns(), 1, weights.depth(), build.kernels)),
+          sums_(weights.numbers.data(), weights.columns(), 1, weights.depth(), most(attributes.in(0)), build.kernels),
           depth_(weights.depth()),
-          count_(weights.columns()),
-          pairs_fit_(pairs_fit(weights, weights.depth(), std::max(attributes.in(0).hi, attributes.in(0).zero_point))) {
+          count_(weights.columns()) {
         work = attributes.out().count() * depth_;
     }
 
@@ -171,7 +178,7 @@ public:
         job.steps = static_cast<std::int32_t>((depth_ + 3) / 4);
         job.panels = panels_.data();
         job.columns = static_cast<std::int32_t>(count_);
-        job.pairs_fit = pairs_fit_;
+        job.sums = sums_.panels();
         job.epilogue = columns_.group(0);
         kernels_.dot(job);
     }
@@ -180,9 +187,9 @@ private:
     const Kernels& kernels_;
     Columns columns_;
     std::vector<std::int8_t> panels_;
+    Accumulation sums_;
     std::int64_t depth_;
     std::int64_t count_;
-    bool pairs_fit_;
     std::int64_t pixels_ = 0;
     Grid grid_{};
 };

@@ -150,17 +150,4 @@ std::vector<std::int8_t> pack_depthwise(const Weights& weights, const Kernels& k
     return packed;
 }
 
-bool pairs_fit(const Weights& weights, std::int64_t run, std::int64_t most) {
-    const auto n = static_cast<std::int64_t>(weights.numbers.size());
-    for (std::int64_t start = 0; start < n; start += run) {
-        for (std::int64_t k = start; k < start + run; k += 2) {
-            const std::int64_t a = weights.numbers[static_cast<std::size_t>(k)];
-            const std::int64_t b = k + 1 < start + run ? weights.numbers[static_cast<std::size_t>(k + 1)] : 0;
-            if (most * (std::max<std::int64_t>(a, 0) + std::max<std::int64_t>(b, 0)) > 32767) return false;
-            if (most * (std::min<std::int64_t>(a, 0) + std::min<std::int64_t>(b, 0)) < -32768) return false;
-        }
-    }
-    return true;
-}
-
 }  // namespace subbyte

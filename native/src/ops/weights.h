@@ -49,7 +49,5 @@ std::vector<std::int8_t> pack_panels(const std::int8_t* numbers, std::int64_t co
                                      std::int64_t run, const Kernels& kernels);
 // Panels of a depthwise convolution: numbers [channels][taps].
 std::vector<std::int8_t> pack_depthwise(const Weights& weights, const Kernels& kernels);
-// Whether w[k] * x + w[k + 1] * x' fits int16 for all even k of a run and 0 <= x, x' <= most.
-bool pairs_fit(const Weights& weights, std::int64_t run, std::int64_t most);
 
 }  // namespace subbyte
