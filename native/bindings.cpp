@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "ops/accumulation.h"
 #include "subbyte/engine.h"
 
 namespace nb = nanobind;
@@ -143,12 +144,30 @@ void run(Engine& engine, const nb::list& inputs, const nb::list& outputs, std::i
     engine.run(from, to, batch, threads, keep);
 }
 
+using Int8Matrix = nb::ndarray<const std::int8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+// For tests and the profile: how one panel of at most a vector of columns adds up.
+std::vector<std::int32_t> windows(const Int8Matrix& weights, std::int64_t most, const std::string& isa) {
+    const subbyte::Kernels* kernels = subbyte::find_kernels(isa);
+    if (kernels == nullptr || !kernels->sums_in_int16) throw PlanError(isa + ": sums nothing in int16 here");
+    const auto columns = static_cast<std::int64_t>(weights.shape(0));
+    if (columns < 1 || columns > kernels->lanes || most < 0 || most > 255)
+        throw PlanError("windows: 1.." + std::to_string(kernels->lanes) + " columns and 0 <= most <= 255");
+    return subbyte::Accumulation(weights.data(), columns, 1, static_cast<std::int64_t>(weights.shape(1)), most,
+                                 *kernels)
+        .windows(0);
+}
+
 }  // namespace
 
 NB_MODULE(_native, module) {
     module.doc() = "The native engine: integer plans, bit-exact on every CPU.";
     module.attr("MAX_THREADS") = subbyte::MAX_THREADS;
     module.def("available_isas", &subbyte::available_isas, "Instruction sets that this CPU can run, best first.");
+
+    module.def("windows", &windows, "weights"_a, "most"_a, "isa"_a,
+               "Steps of 4 products after which int16 sums of weights [columns, k] times 0..most move on to int32; "
+               "empty where they never fit.");
 
     nb::class_<Engine>(module, "Engine", "An immutable plan with its arenas; safe to run from several threads.")
         .def(

@@ -23,10 +23,13 @@ bool has_avx2() {
     return __builtin_cpu_supports("avx2") != 0;
 }
 
-bool has_avx512_vnni() {
+bool has_avx512bw() {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vnni");
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+bool has_avx512_vnni() {
+    return has_avx512bw() && __builtin_cpu_supports("avx512vnni");
 }
 #endif
 
@@ -34,6 +37,7 @@ bool has_avx512_vnni() {
 const Entry ENTRIES[] = {
 #ifdef SUBBYTE_X86_KERNELS
     {&avx512_vnni::KERNELS, has_avx512_vnni},
+    {&avx512bw::KERNELS, has_avx512bw},
     {&avx2::KERNELS, has_avx2},
 #endif
     {&portable::KERNELS, always},

@@ -77,7 +77,7 @@ struct Rows {
     static constexpr int MOST = 2;
     static constexpr int exact(int) { return 4; }
     static constexpr int steps(int) { return 4; }
-    static constexpr int windows(int) { return 3; }
+    static constexpr int windows(int) { return 6; }
     static constexpr int once(int) { return 6; }
 };
 
