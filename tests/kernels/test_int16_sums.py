@@ -164,3 +164,30 @@ def test_layers_of_panels_that_add_up_differently(data: st.DataObject) -> None:
     constants: list[Constant] = [weight, rng_bias, *parity.multipliers(data.draw, outputs, ratio)]
     op = IntConv(stride=(1, 1), dilation=(1, 1), padding=(1, 0, 0, 1), groups=1, lo=y.lo, hi=y.hi)
     parity.agree(parity.feed(data.draw, parity.one_op(op, [x], y, constants)))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 7, 15])
+@pytest.mark.parametrize("beyond", [0, 1])
+@pytest.mark.parametrize("negative", [None, 20, 33, 47, 48, 61, 62])
+def test_small_shifts_of_sums_with_and_without_room(bits: int, beyond: int, negative: int | None) -> None:
+    """Shifts below 33 are raised by shifting the sums, which here fill int32 to the last number, or leave it.
+
+    The shift of negative sums is raised with them, but to 62 at most.
+    """
+    room = 2 ** (31 - bits) - 1 + beyond - 2 * 128 * 255
+    weight = QTensor(
+        codes=np.array([[0, 0], [0, 0], [255, 255]], dtype=np.uint8),
+        format=parity.uniform(-128, 127),
+        scale=np.ones(3, dtype=np.float32),
+        zero_point=np.zeros(3, dtype=np.int32),
+    )
+    x = parity.kind((2,), parity.UINT8, 0)
+    three = np.ones(3, dtype=np.int32)
+    bias = np.array([-room, room, room], dtype=np.int32)
+    for y in (parity.kind((3,), parity.UINT8, 128), parity.kind((3,), parity.INT16, 0)):
+        for m in (2**31 - 1, 2**30, 1, 5, -(2**31)):
+            rescale = [three * np.int32(m), np.array([33 - bits, 33 - bits, 33], dtype=np.int32)]
+            slope = [] if negative is None else [three * np.int32(m), three * np.int32(negative)]
+            constants: list[Constant] = [weight, bias, *rescale, *slope]
+            graph = parity.one_op(IntLinear(lo=y.lo, hi=y.hi), [x], y, constants)
+            parity.agree(parity.Case(graph, {"x0": np.array([[255, 255], [0, 0], [1, 0]], dtype=np.uint8)}))

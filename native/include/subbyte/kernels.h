@@ -33,6 +33,7 @@ struct Epilogue {
     const std::int32_t* n;
     const std::int32_t* m_neg;  // for acc < 0; the same arrays as m and n where there is no leaky slope
     const std::int32_t* n_neg;
+    const std::int32_t* lift;  // or nullptr: bits by which sums have room to grow so that n + lift >= 33; see `high`
     bool leaky;
     bool high;  // every shift is >= 33, so the high half of acc * m decides and 32-bit adds do
     bool wide;  // result is int16, else uint8

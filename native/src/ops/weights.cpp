@@ -7,6 +7,8 @@
 namespace subbyte {
 namespace {
 
+constexpr std::int32_t MOST_SHIFT = 62;
+
 std::int64_t round_up(std::int64_t n, std::int64_t unit) {
     return (n + unit - 1) / unit * unit;
 }
@@ -55,6 +57,7 @@ Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& i
       leaky_(attributes.has_array("m_neg") || attributes.has_array("n_neg")) {
     attributes.clamp(shared_.lo, shared_.hi);
     std::vector<std::int32_t> bias = attributes.int32s("bias", weights.columns(), INT32_LO, INT32_HI);
+    std::vector<std::int64_t> bounds;
     const std::int64_t depth = weights.depth();
     for (std::size_t c = 0; c < bias.size(); ++c) {
         std::int64_t sum = 0;
@@ -64,13 +67,15 @@ Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& i
             sum += w;
             magnitude += std::abs(w);
         }
-        if (magnitude * largest(in) + std::abs(std::int64_t{bias[c]}) > INT32_HI)
+        bounds.push_back(magnitude * largest(in) + std::abs(std::int64_t{bias[c]}));
+        if (bounds.back() > INT32_HI)
             attributes.fail("the accumulator of column " + std::to_string(c) + " may exceed 2^31 - 1");
         bias[c] = static_cast<std::int32_t>(static_cast<std::uint32_t>(std::int64_t{bias[c]} - in.zero_point * sum));
     }
     fill(bias_, bias, 0);
     rescales(attributes, "m", "n", m_, n_);
     if (leaky_) rescales(attributes, "m_neg", "n_neg", m_neg_, n_neg_);
+    if (!high_) lift(bounds);
     shared_.leaky = leaky_;
     shared_.high = high_;
     shared_.wide = out.storage == Storage::i16;
@@ -89,13 +94,25 @@ void Columns::fill(std::vector<std::int32_t>& padded, const std::vector<std::int
 void Columns::rescales(Attributes& attributes, const std::string& m, const std::string& n,
                        std::vector<std::int32_t>& ms, std::vector<std::int32_t>& ns) {
     std::vector<std::int32_t> multipliers = attributes.int32s(m, per_group_ * groups_, INT32_LO, INT32_HI);
-    std::vector<std::int32_t> shifts = attributes.int32s(n, per_group_ * groups_, 1, 62);
+    std::vector<std::int32_t> shifts = attributes.int32s(n, per_group_ * groups_, 1, MOST_SHIFT);
     for (std::size_t c = 0; c < shifts.size(); ++c) {
         raise_shift(multipliers[c], shifts[c]);
         high_ = high_ && shifts[c] >= 33;
     }
     fill(ms, multipliers, 0);
     fill(ns, shifts, 33);
+}
+
+void Columns::lift(const std::vector<std::int64_t>& bounds) {
+    std::vector<std::int32_t> bits(bounds.size());
+    for (std::size_t c = 0; c < bounds.size(); ++c) {
+        const auto group = static_cast<std::int64_t>(c) / per_group_;
+        const std::size_t at = c + static_cast<std::size_t>(group * (padded_ - per_group_));
+        const std::int32_t other = leaky_ ? n_neg_[at] : n_[at];
+        bits[c] = std::max(0, 33 - std::min(n_[at], other));
+        if (bounds[c] << bits[c] > INT32_HI || std::max(n_[at], other) + bits[c] > MOST_SHIFT) return;
+    }
+    fill(lift_, bits, 0);
 }
 
 Epilogue Columns::group(std::int64_t index) const {
@@ -106,6 +123,7 @@ Epilogue Columns::group(std::int64_t index) const {
     e.n = n_.data() + at;
     e.m_neg = (leaky_ ? m_neg_ : m_).data() + at;
     e.n_neg = (leaky_ ? n_neg_ : n_).data() + at;
+    e.lift = lift_.empty() ? nullptr : lift_.data() + at;
     return e;
 }
 

@@ -35,12 +35,15 @@ private:
     void rescales(Attributes& attributes, const std::string& m, const std::string& n, std::vector<std::int32_t>& ms,
                   std::vector<std::int32_t>& ns);
 
+    // Where some shift is below 33: whether all sums, at most `bounds`, can be shifted left until none is.
+    void lift(const std::vector<std::int64_t>& bounds);
+
     std::int64_t per_group_;
     std::int64_t groups_;
     std::int64_t padded_;
     bool leaky_;
     bool high_ = true;
-    std::vector<std::int32_t> bias_, m_, n_, m_neg_, n_neg_;
+    std::vector<std::int32_t> bias_, m_, n_, m_neg_, n_neg_, lift_;
     Epilogue shared_{};
 };
 
