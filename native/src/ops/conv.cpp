@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "ops/ops.h"
+#include "ops/panels.h"
 #include "ops/weights.h"
 
 namespace subbyte {
@@ -18,6 +19,18 @@ struct Window {
     std::int64_t extent_h() const { return (kernel_h - 1) * dilation_h + 1; }
     std::int64_t extent_w() const { return (kernel_w - 1) * dilation_w + 1; }
 };
+
+// The largest number that a kernel may read of the input, its border included.
+std::int64_t most(const Layout& x) {
+    return std::max(x.hi, x.zero_point);
+}
+
+// Packed weights are faster only where they are read from beyond the caches, for each pixel anew.
+bool keep_packed(const Build& build, const Weights& weights) {
+    constexpr std::size_t LARGE = std::size_t{1} << 20;
+    return build.packing == Packing::packed ||
+           (build.packing == Packing::automatic && weights.numbers.size() > LARGE);
+}
 
 class Conv final : public Op {
 public:
@@ -32,15 +45,23 @@ public:
           rows_in_one_run_(window.dilation_w == 1 && groups == 1) {
         const std::int64_t group_channels = weights.shape[3];
         if (depthwise_) {
-            panels_.push_back(pack_depthwise(weights, build.kernels));
+            panels_.emplace_back(pack_depthwise(weights, build.kernels), weights.numbers.data(),
+                                 Panels::Shape{weights.columns(), 1, weights.depth()}, build.kernels,
+                                 keep_packed(build, weights));
         } else {
             run_ = rows_in_one_run_ ? window.kernel_w * group_channels : group_channels;
             const std::int64_t taps = weights.depth() / run_;
             const std::int64_t columns = weights.columns() / groups;
             for (std::int64_t g = 0; g < groups; ++g)
-                panels_.push_back(pack_panels(weights.numbers.data() + g * columns * weights.depth(), columns, taps,
-                                              run_, build.kernels));
-            pairs_fit_ = pairs_fit(weights, run_, std::max(attributes.in(0).hi, attributes.in(0).zero_point));
+                panels_.emplace_back(weights.numbers.data() + g * columns * weights.depth(),
+                                     Panels::Shape{columns, taps, run_}, most(attributes.in(0)),
+                                     attributes.out().count() / weights.columns(), build.kernels,
+                                     keep_packed(build, weights));
+            pairs_fit_ = pairs_fit(weights, run_, most(attributes.in(0)));
+        }
+        for (const Panels& p : panels_) {
+            scratch_bytes = std::max(scratch_bytes, p.scratch_bytes());
+            weight_bytes += p.bytes();
         }
         work = attributes.out().count() * weights.depth();
     }
@@ -82,7 +103,7 @@ public:
             DepthwiseJob job{};
             fill(job, frame, begin, end);
             job.columns = static_cast<std::int32_t>(out_group_ * groups_);
-            job.panels = panels_[0].data();
+            job.panels = panels_[0].unpacked(frame.scratch(part.index));
             job.epilogue = columns_.group(0);
             kernels_.depthwise(job);
             return;
@@ -93,9 +114,8 @@ public:
         job.columns = static_cast<std::int32_t>(out_group_);
         job.pairs_fit = pairs_fit_;
         for (std::int64_t g = 0; g < groups_; ++g) {
-            job.panels = panels_[static_cast<std::size_t>(g)].data();
             job.epilogue = columns_.group(g);
-            kernels_.dot(job);
+            panels_[static_cast<std::size_t>(g)].dot(job, frame.scratch(part.index));
             job.in += in_group_;
             job.out += out_group_ * size_;
         }
@@ -124,7 +144,7 @@ private:
     bool depthwise_;
     bool rows_in_one_run_;
     bool pairs_fit_ = false;
-    std::vector<std::vector<std::int8_t>> panels_;  // one per group
+    std::vector<Panels> panels_;  // one per group
     std::int64_t run_ = 1;
     std::int64_t first_ = 0;
     std::int64_t pixels_ = 0;
@@ -139,13 +159,15 @@ class Linear final : public Op {
 public:
     Linear(const Build& build, Attributes& attributes, const Weights& weights)
         : Op(build.spec),
-          kernels_(build.kernels),
           columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels.lanes),
-          panels_(pack_panels(weights.numbers.data(), weights.columns(), 1, weights.depth(), build.kernels)),
+          panels_(weights.numbers.data(), Panels::Shape{weights.columns(), 1, weights.depth()}, most(attributes.in(0)),
+                  attributes.out().count() / weights.columns(), build.kernels, keep_packed(build, weights)),
           depth_(weights.depth()),
           count_(weights.columns()),
-          pairs_fit_(pairs_fit(weights, weights.depth(), std::max(attributes.in(0).hi, attributes.in(0).zero_point))) {
+          pairs_fit_(pairs_fit(weights, weights.depth(), most(attributes.in(0)))) {
         work = attributes.out().count() * depth_;
+        scratch_bytes = panels_.scratch_bytes();
+        weight_bytes = panels_.bytes();
     }
 
     void prepare(const std::vector<Layout>& values) override {
@@ -169,17 +191,15 @@ public:
         job.taps = &TAP;
         job.tap_count = 1;
         job.steps = static_cast<std::int32_t>((depth_ + 3) / 4);
-        job.panels = panels_.data();
         job.columns = static_cast<std::int32_t>(count_);
         job.pairs_fit = pairs_fit_;
         job.epilogue = columns_.group(0);
-        kernels_.dot(job);
+        panels_.dot(job, frame.scratch(part.index));
     }
 
 private:
-    const Kernels& kernels_;
     Columns columns_;
-    std::vector<std::int8_t> panels_;
+    Panels panels_;
     std::int64_t depth_;
     std::int64_t count_;
     bool pairs_fit_;
