@@ -53,7 +53,7 @@ def layer(name: str, columns: int, depth: int, pixels: int, seed: int = 0, *, ex
 
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize(("columns", "depth"), [(64, 64), (147, 61), (9, 1), (128, 4)])
-@pytest.mark.parametrize("pixels", [1, 3, 7, 8, 9, 21])
+@pytest.mark.parametrize("pixels", [1, 3, 7, 16, 17, 21])
 def test_every_table(name: str, columns: int, depth: int, pixels: int) -> None:
     parity.agree(layer(name, columns, depth, pixels))
 
@@ -104,3 +104,10 @@ def test_depthwise_weights_are_packed_too() -> None:
 def test_unknown_ways_are_refused() -> None:
     with pytest.raises(RunError, match="pcked"):
         Engine(layer("int4", 4, 4, 1).graph, weights="pcked")
+
+
+def test_auto_packs_what_waits_for_memory() -> None:
+    """Large weights for few pixels; not small ones, and not where many pixels share what was read."""
+    for columns, depth, pixels, packed in ((1024, 1024, 1, True), (64, 1024, 1, False), (1024, 1024, 17, False)):
+        plain = Engine(layer("int4", columns, depth, pixels).graph, weights="unpacked").weight_bytes
+        assert Engine(layer("int4", columns, depth, pixels).graph).weight_bytes == plain // (2 if packed else 1)

@@ -25,13 +25,6 @@ std::int64_t most(const Layout& x) {
     return std::max(x.hi, x.zero_point);
 }
 
-// Packed weights are faster only where they are read from beyond the caches, for each pixel anew.
-bool keep_packed(const Build& build, const Weights& weights) {
-    constexpr std::size_t LARGE = std::size_t{1} << 20;
-    return build.packing == Packing::packed ||
-           (build.packing == Packing::automatic && weights.numbers.size() > LARGE);
-}
-
 class Conv final : public Op {
 public:
     Conv(const Build& build, Attributes& attributes, const Window& window, std::int64_t groups, const Weights& weights)
@@ -47,16 +40,17 @@ public:
         if (depthwise_) {
             panels_.emplace_back(pack_depthwise(weights, build.kernels), weights.numbers.data(),
                                  Panels::Shape{weights.columns(), 1, weights.depth()}, build.kernels,
-                                 keep_packed(build, weights));
+                                 build.packing == Packing::packed);
         } else {
             run_ = rows_in_one_run_ ? window.kernel_w * group_channels : group_channels;
             const std::int64_t taps = weights.depth() / run_;
             const std::int64_t columns = weights.columns() / groups;
+            const std::int64_t pixels = attributes.out().count() / weights.columns();
+            const bool pack = keep_packed(build.packing, weights.columns() * weights.depth(), taps, pixels);
             for (std::int64_t g = 0; g < groups; ++g)
                 panels_.emplace_back(weights.numbers.data() + g * columns * weights.depth(),
                                      Panels::Shape{columns, taps, run_}, most(attributes.in(0)),
-                                     attributes.out().count() / weights.columns(), build.kernels,
-                                     keep_packed(build, weights));
+                                     pixels, build.kernels, pack);
             pairs_fit_ = pairs_fit(weights, run_, most(attributes.in(0)));
         }
         for (const Panels& p : panels_) {
@@ -161,7 +155,9 @@ public:
         : Op(build.spec),
           columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels.lanes),
           panels_(weights.numbers.data(), Panels::Shape{weights.columns(), 1, weights.depth()}, most(attributes.in(0)),
-                  attributes.out().count() / weights.columns(), build.kernels, keep_packed(build, weights)),
+                  attributes.out().count() / weights.columns(), build.kernels,
+                  keep_packed(build.packing, weights.columns() * weights.depth(), 1,
+                              attributes.out().count() / weights.columns())),
           depth_(weights.depth()),
           count_(weights.columns()),
           pairs_fit_(pairs_fit(weights, weights.depth(), most(attributes.in(0)))) {

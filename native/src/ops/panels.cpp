@@ -10,7 +10,7 @@ namespace subbyte {
 namespace {
 
 constexpr std::int64_t CHUNK_BYTES = 24 * 1024;  // unpacked at once: what leaves room for pixels in the first cache
-constexpr std::int64_t THIN_PIXELS = 8;          // up to which decoding in registers wins; measured
+constexpr std::int64_t THIN_PIXELS = 16;         // up to which decoding in registers wins; measured
 constexpr std::int64_t LINE = 64;
 
 std::int64_t round_up(std::int64_t n, std::int64_t unit) {
@@ -45,6 +45,12 @@ void pack_block(const std::uint8_t* codes, std::int64_t vectors, std::int64_t by
 }
 
 }  // namespace
+
+bool keep_packed(Packing packing, std::int64_t numbers, std::int64_t taps, std::int64_t pixels) {
+    constexpr std::int64_t LARGE = std::int64_t{1} << 20;  // numbers that no second-level cache keeps beside others
+    if (packing != Packing::automatic) return packing == Packing::packed;
+    return numbers >= LARGE && taps == 1 && pixels <= THIN_PIXELS;
+}
 
 Codebook::Codebook(const std::int8_t* numbers, std::int64_t count, bool padded) {
     bool seen[256] = {};
@@ -82,8 +88,9 @@ Panels::Panels(const std::int8_t* numbers, const Shape& shape, std::int64_t most
     const std::int64_t count = shape.columns * shape.taps * shape.run;
     pack(plain, panels, pack_them ? Codebook(numbers, count, shape.run % 4 != 0) : Codebook());
     pairs_fit_ = neighbours_fit(plain, most_input);
-    thin_ = packed_->thin != nullptr && packed_->vectors == kernels.most_vectors &&
-            shape.taps == 1 && pixels <= THIN_PIXELS && wide_panels_ > 0;
+    const bool thin = packed_->thin != nullptr && packed_->vectors == kernels.most_vectors &&
+                      shape.taps == 1 && pixels <= THIN_PIXELS && wide_panels_ > 0;
+    thin_pixels_ = thin ? pixels : 0;
 }
 
 Panels::Panels(const std::vector<std::int8_t>& depthwise, const std::int8_t* numbers, const Shape& shape,
@@ -147,7 +154,7 @@ std::int64_t Panels::scratch_bytes() const {
         bytes = std::max(bytes, std::min(CHUNK_BYTES, starts_.back() * vector_bytes_));
         bytes += BlockShape(bits_).vectors() * vector_bytes_;
     }
-    return thin_ ? std::max(bytes, THIN_PIXELS * (pitch() + 4 * wide_columns())) : bytes;
+    return std::max(bytes, thin_pixels_ * (pitch() + 4 * wide_columns()));
 }
 
 const std::int8_t* Panels::unpacked(std::uint8_t* scratch) const {
@@ -175,7 +182,7 @@ DotJob Panels::share(DotJob job, std::size_t first, std::size_t last) const {
 void Panels::dot(const DotJob& job, std::uint8_t* scratch) const {
     const std::size_t panels = starts_.size() - 1;
     std::size_t first = 0;
-    if (thin_ && job.last - job.first <= THIN_PIXELS) {
+    if (thin_pixels_ > 0) {
         dot_thin(share(job, 0, wide_panels_), scratch);
         first = wide_panels_;
     }
@@ -199,7 +206,7 @@ void Panels::dot(const DotJob& job, std::uint8_t* scratch) const {
 void Panels::dot_thin(DotJob job, std::uint8_t* scratch) const {
     const std::int64_t pixels = job.last - job.first;
     auto* sums = reinterpret_cast<std::int32_t*>(scratch);
-    std::uint8_t* x = scratch + THIN_PIXELS * 4 * wide_columns();
+    std::uint8_t* x = scratch + thin_pixels_ * 4 * wide_columns();
     std::uint8_t* out[THIN_PIXELS];
     for (std::int64_t i = 0; i < pixels; ++i) {
         const std::int64_t row = (job.first + i) / job.grid.width;

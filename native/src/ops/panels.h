@@ -6,8 +6,12 @@
 
 #include "kernels/packed.h"
 #include "subbyte/kernels.h"
+#include "subbyte/spec.h"
 
 namespace subbyte {
+
+// Packed weights are faster only where they come from beyond the caches and meet few pixels.
+bool keep_packed(Packing packing, std::int64_t numbers, std::int64_t taps, std::int64_t pixels);
 
 // Different numbers, ascending; a code is an index. With more numbers than codes can tell apart, or none: PLAIN_BITS.
 class Codebook {
@@ -71,7 +75,7 @@ private:
     std::vector<std::int64_t> starts_;   // of every panel and of the end, in vectors
     std::vector<std::int64_t> offsets_;  // the same in bytes of data_
     std::size_t wide_panels_ = 0;        // panels of most_vectors vectors, which come first
-    bool thin_ = false;
+    std::int64_t thin_pixels_ = 0;  // how many the layer computes, if they are few enough to decode in registers
     bool pairs_fit_ = false;
 };
 
