@@ -2,6 +2,10 @@
 
 #include <cstdlib>
 
+#ifdef SUBBYTE_ARM_KERNELS
+#include <sys/auxv.h>
+#endif
+
 #include "attributes.h"
 #include "kernels/kernels.h"
 #include "subbyte/plan.h"
@@ -30,11 +34,23 @@ bool has_avx512_vnni() {
 }
 #endif
 
+#ifdef SUBBYTE_ARM_KERNELS
+// Every AArch64 CPU that runs Linux has NEON.
+bool has_dotprod() {
+    constexpr unsigned long DOT_PRODUCT = 1UL << 20;  // HWCAP_ASIMDDP, which old C libraries do not name
+    return (getauxval(AT_HWCAP) & DOT_PRODUCT) != 0;
+}
+#endif
+
 // Best first.
 const Entry ENTRIES[] = {
 #ifdef SUBBYTE_X86_KERNELS
     {&avx512_vnni::KERNELS, has_avx512_vnni},
     {&avx2::KERNELS, has_avx2},
+#endif
+#ifdef SUBBYTE_ARM_KERNELS
+    {&neon_dotprod::KERNELS, has_dotprod},
+    {&neon::KERNELS, always},
 #endif
     {&portable::KERNELS, always},
 };

@@ -50,6 +50,14 @@ struct Grid {
     std::ptrdiff_t out_row;
 };
 
+// What is proved of the products w * (x - center) of a layer, for kernels that multiply signed bytes (Kernels::centred):
+// the smallest and largest product are known, so it is known how many of them, at least, fit a type together.
+struct Products {
+    std::int32_t center = 0;    // x - center is a signed byte; the bias holds center * sum(W)
+    std::int32_t in_int8 = 0;   // 0: not even one
+    std::int32_t in_int16 = 0;
+};
+
 // Dot products of `tap_count` runs of 4 * steps bytes with every column, for result pixels first..last-1 of the grid.
 struct DotJob {
     const std::uint8_t* in;  // first byte of pixel 0's window
@@ -63,6 +71,7 @@ struct DotJob {
     const std::int8_t* panels;
     std::int32_t columns;
     bool pairs_fit;  // every sum of two neighbouring products fits int16
+    Products products;
     Epilogue epilogue;
 };
 
@@ -123,6 +132,7 @@ struct Kernels {
     void (*accumulate)(const Operand& in, std::int32_t* sums, std::int64_t count);  // sums += X
     void (*max8)(const std::uint8_t* in, std::uint8_t* best, std::int64_t count);
     void (*max16)(const std::int16_t* in, std::int16_t* best, std::int64_t count);
+    bool centred = false;  // dot subtracts DotJob::products.center from activations
 };
 
 }  // namespace subbyte

@@ -13,4 +13,10 @@ extern const Kernels KERNELS;
 namespace avx512_vnni {
 extern const Kernels KERNELS;
 }
+namespace neon {
+extern const Kernels KERNELS;
+}
+namespace neon_dotprod {
+extern const Kernels KERNELS;
+}
 }  // namespace subbyte

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "ops/ops.h"
+#include "ops/products.h"
 #include "ops/weights.h"
 
 namespace subbyte {
@@ -26,8 +27,11 @@ public:
           window_(window),
           groups_(groups),
           kernels_(build.kernels),
+          products_(depthwise(groups, weights, attributes)
+                        ? Products{}
+                        : prove_products(weights, attributes.in(0), build.kernels)),
           columns_(attributes, weights, attributes.in(0), attributes.out(),
-                   depthwise(groups, weights, attributes) ? 1 : groups, build.kernels.lanes),
+                   depthwise(groups, weights, attributes) ? 1 : groups, build.kernels.lanes, products_.center),
           depthwise_(depthwise(groups, weights, attributes)),
           rows_in_one_run_(window.dilation_w == 1 && groups == 1) {
         const std::int64_t group_channels = weights.shape[3];
@@ -92,6 +96,7 @@ public:
         job.steps = static_cast<std::int32_t>((run_ + 3) / 4);
         job.columns = static_cast<std::int32_t>(out_group_);
         job.pairs_fit = pairs_fit_;
+        job.products = products_;
         for (std::int64_t g = 0; g < groups_; ++g) {
             job.panels = panels_[static_cast<std::size_t>(g)].data();
             job.epilogue = columns_.group(g);
@@ -120,6 +125,7 @@ private:
     Window window_;
     std::int64_t groups_;
     const Kernels& kernels_;
+    Products products_;
     Columns columns_;
     bool depthwise_;
     bool rows_in_one_run_;
@@ -140,7 +146,8 @@ public:
     Linear(const Build& build, Attributes& attributes, const Weights& weights)
         : Op(build.spec),
           kernels_(build.kernels),
-          columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels.lanes),
+          products_(prove_products(weights, attributes.in(0), build.kernels)),
+          columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels.lanes, products_.center),
           panels_(pack_panels(weights.numbers.data(), weights.columns(), 1, weights.depth(), build.kernels)),
           depth_(weights.depth()),
           count_(weights.columns()),
@@ -172,12 +179,14 @@ public:
         job.panels = panels_.data();
         job.columns = static_cast<std::int32_t>(count_);
         job.pairs_fit = pairs_fit_;
+        job.products = products_;
         job.epilogue = columns_.group(0);
         kernels_.dot(job);
     }
 
 private:
     const Kernels& kernels_;
+    Products products_;
     Columns columns_;
     std::vector<std::int8_t> panels_;
     std::int64_t depth_;

@@ -48,7 +48,7 @@ Weights read_weights(Attributes& attributes, std::size_t rank) {
 }
 
 Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& in, const Layout& out,
-                 std::int64_t groups, int lanes)
+                 std::int64_t groups, int lanes, std::int32_t center)
     : per_group_(weights.columns() / groups),
       groups_(groups),
       padded_(round_up(per_group_, lanes)),
@@ -66,7 +66,8 @@ Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& i
         }
         if (magnitude * largest(in) + std::abs(std::int64_t{bias[c]}) > INT32_HI)
             attributes.fail("the accumulator of column " + std::to_string(c) + " may exceed 2^31 - 1");
-        bias[c] = static_cast<std::int32_t>(static_cast<std::uint32_t>(std::int64_t{bias[c]} - in.zero_point * sum));
+        const std::int64_t zero = std::int64_t{in.zero_point} - center;
+        bias[c] = static_cast<std::int32_t>(static_cast<std::uint32_t>(std::int64_t{bias[c]} - zero * sum));
     }
     fill(bias_, bias, 0);
     rescales(attributes, "m", "n", m_, n_);

@@ -24,9 +24,10 @@ Weights read_weights(Attributes& attributes, std::size_t rank);
 // Columns in equal groups, each padded to whole vectors.
 class Columns {
 public:
-    // Reads arrays bias, m, n and optionally m_neg, n_neg, and attributes lo and hi. Proves every accumulator.
+    // Reads arrays bias, m, n and optionally m_neg, n_neg, and attributes lo and hi. Proves every accumulator, where
+    // kernels see activations less `center`.
     Columns(Attributes& attributes, const Weights& weights, const Layout& in, const Layout& out, std::int64_t groups,
-            int lanes);
+            int lanes, std::int32_t center = 0);
 
     Epilogue group(std::int64_t index) const;
 

@@ -1,0 +1,71 @@
+// Kernels for NEON with the dot product instruction (Armv8.2): SDOT adds four products of signed bytes to int32, and
+// takes the activations from any quarter of a register. Bytes become signed by one subtraction per 16 of them.
+
+#include <arm_neon.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/kernels.h"
+#include "subbyte/requant.h"
+
+namespace subbyte {
+namespace neon_dotprod {
+
+#include "pixels.inc"
+#include "rows.inc"
+#include "neon_tile.inc"
+
+struct Quads {
+    using Part = int32x4_t;
+
+    static constexpr int rows(int vectors) { return vectors == 4 ? 4 : 8; }
+    static int depth(const DotJob&) { return UNLIMITED; }
+    static int32x4_t total(Part part) { return part; }
+
+    template <int STEP, int ROWS, int VECTORS>
+    static inline void one(Part (&part)[ROWS][VECTORS], const int8x16_t (&x)[ROWS], const std::int8_t* w) {
+        UNROLL for (int v = 0; v < VECTORS; ++v) {
+            const int8x16_t weights = vld1q_s8(w + VECTOR_BYTES * (STEP * VECTORS + v));
+            UNROLL for (int r = 0; r < ROWS; ++r) {
+                part[r][v] = vdotq_laneq_s32(part[r][v], weights, x[r], STEP);
+                pin(part[r][v]);
+            }
+        }
+    }
+
+    template <int ROWS, int VECTORS>
+    static inline void step(Part (&part)[ROWS][VECTORS], const int8x16_t (&x)[ROWS], const std::int8_t* w) {
+        one<0, ROWS, VECTORS>(part, x, w);
+    }
+
+    template <int ROWS, int VECTORS>
+    static inline void four_steps(Part (&part)[ROWS][VECTORS], const int8x16_t (&x)[ROWS], const std::int8_t* w) {
+        one<0, ROWS, VECTORS>(part, x, w);
+        one<1, ROWS, VECTORS>(part, x, w);
+        one<2, ROWS, VECTORS>(part, x, w);
+        one<3, ROWS, VECTORS>(part, x, w);
+    }
+};
+
+static void dot(const DotJob& job) {
+    walk_dot<Tile<Quads>>(job, LANES);
+}
+
+const Kernels KERNELS = {"neon_dotprod",
+                         LANES,
+                         Tile<Quads>::MOST,
+                         dot,
+                         depthwise,
+                         add_row,
+                         mul_row,
+                         rescale_row,
+                         lookup_row<std::uint8_t>,
+                         lookup_row<std::int16_t>,
+                         accumulate_row,
+                         max_row<std::uint8_t>,
+                         max_row<std::int16_t>,
+                         true};
+
+}  // namespace neon_dotprod
+}  // namespace subbyte
