@@ -16,7 +16,7 @@ SOURCES := $(shell find src native cmake CMakeLists.txt CMakePresets.json pyproj
 TOOLS   := $(STAMPS)/tools-$(call digest,pyproject.toml constraints.txt)
 PACKAGE := $(STAMPS)/package-$(shell echo $(SOURCES) | cat - $(SOURCES) constraints.txt | cksum | cut -d ' ' -f 1)
 
-.PHONY: demo test test-all lint bench format sanitize install clean help
+.PHONY: demo test test-all lint bench format sanitize setup-arm test-arm install clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -49,6 +49,17 @@ sanitize: $(TOOLS)  ## native tests under AddressSanitizer and UndefinedBehavior
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake --preset sanitize
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake --build --preset sanitize -j $(JOBS)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ctest --preset sanitize
+
+setup-arm:  ## install Debian's compiler and emulator for 64-bit ARM (root, or sudo)
+	@command -v aarch64-linux-gnu-g++ >/dev/null && command -v qemu-aarch64-static >/dev/null || { \
+	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq g++-aarch64-linux-gnu qemu-user-static; }
+
+test-arm: $(TOOLS)  ## native tests for 64-bit ARM under qemu, and the kernels' instruction counts (after setup-arm)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake --preset arm
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake --build --preset arm -j $(JOBS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ctest --preset arm -j $(JOBS)
+	$(BIN)/python tools/count_instructions.py build/arm
 
 install: $(PACKAGE)  ## only make .venv and install the package into it
 

@@ -58,26 +58,21 @@ struct Form : Sum {
 private:
     template <int STEP, int ROWS, int VECTORS, class Part>
     static inline void single(Part (&part)[ROWS][VECTORS], const int8x16_t (&x)[ROWS], const std::int8_t* w) {
-        int8x16_t a[ROWS];
-        UNROLL for (int r = 0; r < ROWS; ++r) a[r] = repeated<STEP>(x[r]);
-        UNROLL for (int v = 0; v < VECTORS; ++v) {
+        each<VECTORS>([&](int v) {
             const int8x16_t b = vld1q_s8(w + VECTOR_BYTES * (STEP * VECTORS + v));
-            UNROLL for (int r = 0; r < ROWS; ++r) Sum::add(part[r][v], a[r], b);
-        }
+            each<ROWS>([&](int r) { Sum::add(part[r][v], repeated<STEP>(x[r]), b); });
+        });
     }
 
     template <int STEP, int ROWS, int VECTORS, class Part>
     static inline void pair(Part (&part)[ROWS][VECTORS], const int8x16_t (&x)[ROWS], const std::int8_t* w) {
-        int8x16_t a[ROWS], c[ROWS];
-        UNROLL for (int r = 0; r < ROWS; ++r) {
-            a[r] = repeated<STEP>(x[r]);
-            c[r] = repeated<STEP + 1>(x[r]);
-        }
-        UNROLL for (int v = 0; v < VECTORS; ++v) {
+        each<VECTORS>([&](int v) {
             const int8x16_t b = vld1q_s8(w + VECTOR_BYTES * (STEP * VECTORS + v));
             const int8x16_t d = vld1q_s8(w + VECTOR_BYTES * ((STEP + 1) * VECTORS + v));
-            UNROLL for (int r = 0; r < ROWS; ++r) Sum::add_pair(part[r][v], a[r], b, c[r], d);
-        }
+            each<ROWS>([&](int r) {
+                Sum::add_pair(part[r][v], repeated<STEP>(x[r]), b, repeated<STEP + 1>(x[r]), d);
+            });
+        });
     }
 };
 
@@ -89,15 +84,14 @@ struct Bytes {
 
     static constexpr int rows(int vectors) { return vectors == 4 ? 4 : 6; }
     static int depth(const DotJob& job) { return whole_blocks(job.products.in_int16 / 2); }
+    static void clear(Part& part) { part = vdupq_n_s16(0); }
     static int32x4_t total(Part part) { return vpaddlq_s16(part); }
 
     static inline void add(Part& part, int8x16_t a, int8x16_t b) {
         part = vpadalq_s8(part, vmulq_s8(a, b));
-        pin(part);
     }
     static inline void add_pair(Part& part, int8x16_t a, int8x16_t b, int8x16_t c, int8x16_t d) {
         part = vpadalq_s8(part, vmlaq_s8(vmulq_s8(a, b), c, d));
-        pin(part);
     }
 };
 
@@ -114,13 +108,12 @@ struct Words {
 
     static constexpr int rows(int vectors) { return vectors == 4 ? 3 : 4; }
     static int depth(const DotJob& job) { return whole_blocks(job.products.in_int16); }
+    static void clear(Part& part) { part.low = part.high = vdupq_n_s16(0); }
     static int32x4_t total(const Part& part) { return vpaddq_s32(vpaddlq_s16(part.low), vpaddlq_s16(part.high)); }
 
     static inline void add(Part& part, int8x16_t a, int8x16_t b) {
         part.low = vmlal_s8(part.low, vget_low_s8(a), vget_low_s8(b));
         part.high = vmlal_high_s8(part.high, a, b);
-        pin(part.low);
-        pin(part.high);
     }
 };
 
@@ -132,21 +125,18 @@ struct Exact {
 
     static constexpr int rows(int vectors) { return vectors == 4 ? 2 : 4; }
     static int depth(const DotJob&) { return UNLIMITED; }
+    static void clear(Part& part) { part.low = part.high = vdupq_n_s32(0); }
     static int32x4_t total(const Part& part) { return vpaddq_s32(part.low, part.high); }
 
     static inline void add(Part& part, int8x16_t a, int8x16_t b) {
         part.low = vpadalq_s16(part.low, vmull_s8(vget_low_s8(a), vget_low_s8(b)));
         part.high = vpadalq_s16(part.high, vmull_high_s8(a, b));
-        pin(part.low);
-        pin(part.high);
     }
     static inline void add_pair(Part& part, int8x16_t a, int8x16_t b, int8x16_t c, int8x16_t d) {
         const int16x8_t low = vmull_s8(vget_low_s8(a), vget_low_s8(b));
         const int16x8_t high = vmull_high_s8(a, b);
         part.low = vpadalq_s16(part.low, vmlal_s8(low, vget_low_s8(c), vget_low_s8(d)));
         part.high = vpadalq_s16(part.high, vmlal_high_s8(high, c, d));
-        pin(part.low);
-        pin(part.high);
     }
 };
 

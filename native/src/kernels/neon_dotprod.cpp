@@ -21,17 +21,17 @@ struct Quads {
 
     static constexpr int rows(int vectors) { return vectors == 4 ? 4 : 8; }
     static int depth(const DotJob&) { return UNLIMITED; }
+    static void clear(Part& part) { part = vdupq_n_s32(0); }
     static int32x4_t total(Part part) { return part; }
 
     template <int STEP, int ROWS, int VECTORS>
     static inline void one(Part (&part)[ROWS][VECTORS], const int8x16_t (&x)[ROWS], const std::int8_t* w) {
-        UNROLL for (int v = 0; v < VECTORS; ++v) {
+        each<VECTORS>([&](int v) {
             const int8x16_t weights = vld1q_s8(w + VECTOR_BYTES * (STEP * VECTORS + v));
-            UNROLL for (int r = 0; r < ROWS; ++r) {
+            each<ROWS>([&](int r) {
                 part[r][v] = vdotq_laneq_s32(part[r][v], weights, x[r], STEP);
-                pin(part[r][v]);
-            }
-        }
+            });
+        });
     }
 
     template <int ROWS, int VECTORS>
