@@ -13,6 +13,7 @@ from subbyte.graph.ops.linear import Linear
 from subbyte.graph.ops.max_pool import MaxPool
 from subbyte.graph.ops.mean import Mean
 from subbyte.graph.ops.rectify import Rectify
+from subbyte.graph.ops.softmax import Softmax
 from subbyte.graph.ops.unary import Unary
 from subbyte.quantization.groups import find_groups, group_of
 from subbyte.quantization.recipe import Recipe, Rule, named_recipe
@@ -86,6 +87,16 @@ def test_a_rule_that_names_a_layer_beats_the_ends():
     assert (choice.weights.name, choice.operand.name) == ("int4", "uint4")
 
 
+def test_the_first_layers_multiply_the_input_in_eight_bits_unless_the_recipe_says_otherwise():
+    graph = residual_net()
+    recipe = named_recipe("w4a4")
+    operands = {n: c.operand.name for n, c in resolve(recipe, graph).items()}
+    assert operands == {"a": "uint8", "b": "uint4", "c": "uint4", "fc": "uint8"}
+    low = Recipe(name="low", rules=recipe.rules, first_input="uint4", last_input="uint5")
+    operands = {n: c.operand.name for n, c in resolve(low, graph).items()}
+    assert (operands["a"], operands["fc"]) == ("uint4", "uint5")
+
+
 def test_ignored_layers_stay_at_eight_bits():
     recipe = named_recipe("wternary_a4")
     graph = residual_net()
@@ -121,3 +132,18 @@ def test_movement_shares_a_quantization_and_concat_joins_only_its_own_branches()
     assert owner["a"].root == owner["pool"].root == owner["cat"].root
     assert owner["avg"].root != owner["cat"].root  # the sigmoid reads it too
     assert set(owner["cat"].observed) == {"a", "cat"}
+
+
+def test_a_concat_leaves_probabilities_outputs_and_inputs_alone():
+    net = Net(4)
+    net.add("a", Linear(), "x", net.weight(4, 4))
+    net.add("p", Softmax(axis=1), "a")
+    net.add("b", Linear(), "x", net.weight(4, 4))
+    net.add("c", Linear(), "x", net.weight(4, 4))
+    net.add("cat", Concat(axis=1), "p", "b", "x", "c")
+    net.add("d", Linear(), "cat", net.weight(4, 16))
+    graph = net.graph("d", "b")
+    owner = group_of(find_groups(graph))
+    joined = {v for v in ("p", "b", "x", "c") if owner[v].root == owner["cat"].root}
+    assert joined == {"c"}
+    assert stored(graph, named_recipe("w8a8"))["p"] == "int16"

@@ -208,3 +208,115 @@ def test_calibration_data_that_is_not_finite(bad):
     x[3, 0, 0, 0] = bad
     with pytest.raises(DataError):
         sb.quantize(conv_net().graph("fc"), x)
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("operator", [Add, Sub, Mul, Conv])
+def test_a_leaky_slope_survives_behind_every_operator(operator, arithmetic):
+    net = Net(4, 6, 6)
+    net.add("a", Conv(**SAME), "x", net.weight(4, 4, 3, 3))
+    net.add("y", *((Conv(), "a", net.weight(4, 4, 1, 1)) if operator is Conv else (operator(), "a", "x")))
+    net.add("r", Rectify(slope=-0.5), "y")
+    net.add("s", Rectify(slope=0.2, lo=-0.1, hi=1.0), "r")
+    net.add("out", Conv(), "s", net.weight(4, 4, 1, 1))
+    check(net.graph("out", "r"), samples(96, 4, 6, 6), arithmetic, least=22)
+
+
+CLIPS = (
+    Rectify(lo=0.3),
+    Rectify(slope=0.0, lo=-1.0),
+    Rectify(lo=-0.2, hi=0.7),
+    Rectify(slope=0.0, lo=0.2, hi=0.4),
+    Rectify(slope=0.0, hi=-0.2),
+    Rectify(hi=-0.1),
+    Rectify(lo=2.0, hi=2.0),
+)
+
+
+@pytest.mark.parametrize("rectify", CLIPS)
+@pytest.mark.parametrize("output", ["int16", "uint8"])
+def test_clips_between_codes_are_off_by_half_a_step_at_most(rectify, output):
+    net = Net(6)
+    net.add("a", Linear(), "x", net.weight(6, 6))
+    net.add("r", rectify, "a")
+    x = samples(64, 6)
+    graph = net.graph("r")
+    q = sb.quantize(graph, x, recipe=sb.Recipe(name="r", rules=(sb.Rule(weights="int8"),), output=output))
+    got, exact = q(x), FloatExecutor(graph).run({"x": x})["r"].numpy()
+    half = q.graph.types["r"].scale * 0.501
+    assert np.abs(got - exact).max() < 0.1
+    low = max(rectify.lo, 0.0) if rectify.slope == 0 else rectify.lo
+    assert got.min() >= min(low, rectify.hi) - half
+    assert got.max() <= rectify.hi + half
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+def test_sums_of_values_of_very_different_size(arithmetic):
+    net = Net(6)
+    net.add("big", Linear(), "x", net.weight(6, 6, name="w"))
+    net.constants["w"] *= 3e3
+    net.add("small", Unary(function="sigmoid"), "x")
+    net.constants["tiny"] = np.full((6,), 1e-5, np.float32) * np.arange(1, 7, dtype=np.float32)
+    net.add("sum", Add(), "small", "big")
+    net.add("cut", Rectify(lo=-1.0, hi=1.0), "sum")
+    net.add("back", Sub(), "big", "cut")
+    net.constants["grid"] = np.zeros(6, np.float32)
+    net.add("y", Mul(), "grid", "cut")
+    check(net.graph("sum", "back"), samples(96, 6), arithmetic)
+    check(net.graph("y", "back"), samples(96, 6), arithmetic, least=-1000)
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("operator", [Add, Sub, Mul])
+@pytest.mark.parametrize("first", [True, False])
+def test_constants_on_either_side(operator, first, arithmetic):
+    net = Net(3, 5)
+    net.add("m", Mean(axes=(1,), keepdims=True), "x")  # an odd window in front, for shift arithmetic
+    net.constants["c"] = samples(1, 3, 5)[0]
+    net.add("y", operator(), *(("c", "m") if first else ("m", "c")))
+    check(net.graph("y"), samples(128, 3, 5), arithmetic, least=34)
+
+
+@pytest.mark.parametrize("recipe", ["w4_amidrise2", "wbinary_abinary", "wternary_aternary", "w8a1"])
+def test_an_output_that_a_layer_with_any_operands_reads(recipe):
+    net = Net(6)
+    net.add("a", Linear(), "x", net.weight(6, 6))
+    net.add("b", Linear(), "a", net.weight(6, 6))
+    net.add("c", Linear(), "b", net.weight(6, 6))
+    q = check(net.graph("a", "b", "c"), samples(96, 6), recipe=recipe, least=-5)
+    assert {q.graph.types[v].format.name for v in "abc"} == {"int16"}
+
+
+def test_outputs_that_are_inputs_and_inputs_that_many_read():
+    net = Net(2, 6, 6)
+    net.add("a", Conv(), "x", net.weight(3, 2, 3, 3))
+    net.add("b", Conv(), "x", net.weight(3, 2, 3, 3))
+    net.add("c", Concat(axis=1), "x", "x")
+    net.add("d", Unary(function="tanh"), "x")
+    for recipe in ("w8a8", "w4a4", "wbinary_abinary"):
+        q = check(net.graph("x", "a", "b", "c", "d"), samples(64, 2, 6, 6), recipe=recipe, least=0)
+        assert q.graph.types["x"].format.name == "uint8"
+
+
+def test_probabilities_beside_other_values_keep_their_own_scale():
+    net = Net(6)
+    net.add("a", Linear(), "x", net.weight(6, 6))
+    net.add("p", Softmax(axis=1), "a")
+    net.add("b", Linear(), "x", net.weight(6, 6, name="w"))
+    net.constants["w"] *= 10
+    net.add("cat", Concat(axis=1), "p", "b")
+    net.add("y", Linear(), "cat", net.weight(6, 12))
+    check(net.graph("y", "cat"), samples(128, 6))
+
+
+def test_new_names_avoid_those_of_the_network():
+    net = Net(4, 3)
+    net.add("f", Linear(), "x", net.weight(4, 3, name="k"))
+    net.add("f.weight", Linear(), "f", net.weight(4, 4))
+    net.add("f.m", Rectify(lo=0.1), "f.weight")
+    net.add("n", Affine(axis=1), "f.m", net.weight(4), net.weight(4))
+    net.add("n.last", Linear(), "n", net.weight(3, 4))
+    net.add("n.last::uint4", Linear(), "n.last", net.weight(3, 3))
+    graph = net.graph("n.last::uint4", "n.last")
+    check(graph, samples(64, 4, 3), recipe=sb.Recipe(name="r", rules=(sb.Rule(weights="int8", activations="uint4"),),
+                                                     last_input="uint4"), least=0)  # fmt: skip

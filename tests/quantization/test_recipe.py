@@ -72,6 +72,20 @@ def test_toml(tmp_path):
         ('[[rule]]\nweight = "int4"', "rule 1"),
         ('[[rule]]\noperator = "relu"\nweights = "int4"', "rule 1"),
         ('[[rule]]\npath = "("', "rule 1"),
+        ("[[rule]]\npath = 3", "rule 1"),
+        ("[[rule]]\nweights = 4", "rule 1"),
+        ('[[rule]]\ngranularity = "per_chanel"', "rule 1"),
+        ('[[rule]]\nweight_method = "mae"', "rule 1"),
+        ('[[rule]]\nobserver = "minmax"', "rule 1"),
+        ('[[rule]]\nsymmetric = "no"', "rule 1"),
+        ("[[rule]]\noperator = [1]", "rule 1"),
+        ('[[rule]]\nweights = "int4"\n[[rule]]\nstorage = true', "rule 2"),
+        ('rule = "w4a4"', "top level"),
+        ("rule = [1]", "top level"),
+        ('ignored_scope = ["("]', "top level"),
+        ("ignored_scope = 3", "top level"),
+        ('bias_correction = "no"', "top level"),
+        ("name = 3", "top level"),
     ],
 )
 def test_a_wrong_file_names_the_place(tmp_path, text, place):
@@ -82,11 +96,32 @@ def test_a_wrong_file_names_the_place(tmp_path, text, place):
     assert place in error.value.place
 
 
-def test_wrong_formats_and_missing_files(tmp_path):
+def test_one_name_may_stand_for_a_list(tmp_path):
     path = tmp_path / "mine.toml"
-    path.write_text('[[rule]]\nweights = "int44"')
-    with pytest.raises(FormatError):
+    path.write_text('ignored_scope = "head"\n[[rule]]\noperator = ["conv", "linear"]\nweights = "int4"')
+    recipe = load_recipe(path)
+    assert recipe.ignored_scope == ("head",)
+    assert recipe.rules[1].operator == ("conv", "linear")
+
+
+@pytest.mark.parametrize(
+    "text", ['[[rule]]\nweights = "int44"', 'first_input = "uint77"', 'first_last_weights = "none"']
+)
+def test_unknown_formats_name_the_place(tmp_path, text):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(FormatError, match="unknown") as error:
         load_recipe(path)
+    assert "mine.toml" in error.value.place
+
+
+@pytest.mark.parametrize("wrong", [{"granularity": "channel"}, {"operator": "conv"}, {"path": "["}, {"symmetric": 0}])
+def test_rules_written_in_python_are_checked_too(wrong):
+    with pytest.raises(RecipeError):
+        Rule(**wrong)
+
+
+def test_missing_files(tmp_path):
     with pytest.raises(RecipeError):
         load_recipe(tmp_path / "absent.toml")
 

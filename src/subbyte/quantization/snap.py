@@ -24,8 +24,9 @@ from subbyte.graph.ops.mean import Mean
 from subbyte.graph.ops.mul import Mul
 from subbyte.graph.ops.pad import Pad
 from subbyte.graph.ops.rectify import Rectify
+from subbyte.graph.verify import place_of
 from subbyte.quantization.groups import Classes, Group, group_of
-from subbyte.quantization.parts import bent, moves
+from subbyte.quantization.parts import FIXED_RANGE, bent, moves
 
 Factors = Mapping[str, Fraction]
 
@@ -70,11 +71,12 @@ def _factors(graph: Graph, groups: Sequence[Group]) -> Factors:
         conflict = None
         for node in graph:
             if node.name in windows:
-                operands = [factors[place[i]] for i in node.inputs if i in place]
+                read = () if type(node.op) in FIXED_RANGE else graph.activations(node)
+                operands = [factors[place[i]] for i in read]
                 forced = _odd(math.prod(operands) / windows[node.name])
                 known = factors[place[node.output]]
                 if forced != known:
-                    conflict = _conflict(node, known, forced)
+                    conflict = _conflict(graph, node, forced / known)
                     factors[place[node.output]] = forced
         if conflict is None:
             return {g.root: factors[place[g.root]] for g in groups}
@@ -90,35 +92,40 @@ def _keeps_factor(node: Node) -> bool:
 
 
 def _window(graph: Graph, node: Node) -> Fraction | None:
-    """What the product of the operands' factors is divided by; None for operators with results of any scale."""
+    """What the product of the operands' factors is divided by; None for operators with results of any scale.
+
+    Scales that are the same for every network are powers of two, whatever the operands'.
+    """
+    if type(node.op) in FIXED_RANGE:
+        return Fraction(1)
     if isinstance(node.op, Mul):
         return Fraction(1) if len(graph.activations(node)) == 2 else None
     if isinstance(node.op, Mean):
         shape = graph.types[node.inputs[0]].shape
         return Fraction(math.prod(shape[a] or 1 for a in node.op.axes))
     if isinstance(node.op, AvgPool):
-        return _pool_window(divisors(node.op, graph.types[node.inputs[0]].shape), node)
+        return _pool_window(divisors(node.op, graph.types[node.inputs[0]].shape), place_of(graph, node))
     return None
 
 
-def _pool_window(found: Iterable[int], node: Node) -> Fraction:
+def _pool_window(found: Iterable[int], place: str) -> Fraction:
     odd = {_odd(Fraction(d)) for d in found}
     if len(odd) > 1:
         raise LoweringError(
             f"windows of the average pool divide by {', '.join(map(str, found))}",
             "in shift arithmetic the divisors of one pool differ by powers of two",
             f"{_REMEDY}, or count padded cells (count_include_pad)",
-            f"node {node.name!r} ({node.module})",
+            place,
         )
     return odd.pop()
 
 
-def _conflict(node: Node, known: Fraction, forced: Fraction) -> LoweringError:
+def _conflict(graph: Graph, node: Node, ratio: Fraction) -> LoweringError:
     return LoweringError(
-        f"scales around {node.output!r} need factors that differ by {_odd(forced / known)}",
+        f"scales around {node.output!r} need factors that differ by {_odd(ratio)}",
         "in shift arithmetic joined values have scales that differ by powers of two",
         _REMEDY,
-        f"node {node.name!r} ({node.module})",
+        place_of(graph, node),
     )
 
 

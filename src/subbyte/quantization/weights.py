@@ -67,7 +67,7 @@ def affine_weight(
 ) -> QTensor:
     """A per-channel affine as int8 depthwise 1x1 weights [C, 1, 1, 1].
 
-    Each channel's one weight is +-127 of its own scale and so exact, but for shift arithmetic: there it is one of
+    Each channel's one weight is 127 or -128 of its own scale and so exact, but for shift arithmetic: there it is one of
     64..127 of a power of two.
     """
     weight = scale.reshape(-1, 1, 1, 1)

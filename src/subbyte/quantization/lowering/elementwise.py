@@ -31,10 +31,15 @@ def lower_add(low: Lowering, node: Node, op: Add | Sub) -> None:
     if not low.is_value(a):  # integer adds take a constant second
         a, b, signs = b, a, signs[::-1]
     first, s_a = _value(low, node, a)
-    second, s_b = _value(low, node, b) if low.is_value(b) else _constant(low, node, b, out.scale)
-    m, n = _joint(low, node, (s_a, s_b), out)
+    if low.is_value(b):
+        second, s_b = _value(low, node, b)
+    else:
+        m, n = low.ratio(s_a, out.scale, node)
+        finest = 0.0 if low.scheme.arithmetic == "shift" or m == 0 else out.scale * 2.0**-n  # that the shift can hold
+        second, s_b = _constant(low, node, b, out.scale, finest)
+    multipliers, n = _joint(low, node, (s_a, s_b), out)
     lo, hi = low.bounds(op.rectify, out)
-    factors = low.constant(node, "m", np.array(signs, np.int32) * m)
+    factors = low.constant(node, "m", np.array(signs, np.int32) * multipliers)
     low.finish(node, IntAdd(n=n, lo=lo, hi=hi), (first, second, factors))
 
 
@@ -55,11 +60,11 @@ def _value(low: Lowering, node: Node, name: str) -> tuple[str, float]:
     return name, type_.scale
 
 
-def _constant(low: Lowering, node: Node, name: str, unit: float) -> tuple[str, float]:
+def _constant(low: Lowering, node: Node, name: str, unit: float, finest: float = 0.0) -> tuple[str, float]:
     """Name and scale of an operand that is a constant: a power of two times ``unit``, so that its ratio is exact."""
     array = np.asarray(low.scheme.graph.constants[name], np.float64)
     scale = (float(np.abs(array).max()) or 1.0) / _CONSTANT_SPAN
-    scale = unit * 2.0 ** math.ceil(math.log2(scale / unit))
+    scale = max(unit * 2.0 ** math.ceil(math.log2(scale / unit)), finest)
     return low.constant(node, "constant", np.rint(array / scale).astype(np.int32)), scale
 
 
