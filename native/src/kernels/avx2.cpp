@@ -31,59 +31,7 @@ static inline void pin(__m256i& v) {
     asm("" : "+x"(v));
 }
 
-// clamp(z + ((acc * m + 2^(n - 1)) >> n)) for n >= 33: the low half of the product never reaches the result, so the
-// rounding term is added to the high half.
-static inline __m256i requantize_high(__m256i acc, __m256i m, __m256i n, const Epilogue& e) {
-    const __m256i even = _mm256_srli_epi64(_mm256_mul_epi32(acc, m), 32);
-    const __m256i odd = _mm256_mul_epi32(_mm256_srli_epi64(acc, 32), _mm256_srli_epi64(m, 32));
-    const __m256i high = _mm256_blend_epi32(even, odd, 0xAA);
-    const __m256i half = _mm256_sllv_epi32(_mm256_set1_epi32(1), _mm256_sub_epi32(n, _mm256_set1_epi32(33)));
-    __m256i y = _mm256_srav_epi32(_mm256_add_epi32(high, half), _mm256_sub_epi32(n, _mm256_set1_epi32(32)));
-    y = _mm256_add_epi32(y, _mm256_set1_epi32(e.zero_point));
-    return _mm256_min_epi32(_mm256_max_epi32(y, _mm256_set1_epi32(e.lo)), _mm256_set1_epi32(e.hi));
-}
-
-// Any n, one by one: a 64-bit arithmetic shift does not exist here, and such shifts are rare.
-static __m256i requantize_any(__m256i acc, __m256i m, __m256i n, const Epilogue& e) {
-    alignas(32) std::int32_t a[LANES], ms[LANES], ns[LANES];
-    _mm256_store_si256(reinterpret_cast<__m256i*>(a), acc);
-    _mm256_store_si256(reinterpret_cast<__m256i*>(ms), m);
-    _mm256_store_si256(reinterpret_cast<__m256i*>(ns), n);
-    for (int i = 0; i < LANES; ++i)
-        a[i] = sb_requantize(a[i], ms[i], ns[i], e.zero_point, e.lo, e.hi);
-    return _mm256_load_si256(reinterpret_cast<const __m256i*>(a));
-}
-
-static inline __m256i requantize(__m256i acc, const Epilogue& e, int column) {
-    __m256i m = load(e.m + column);
-    __m256i n = load(e.n + column);
-    if (e.leaky) {
-        const __m256i negative = _mm256_srai_epi32(acc, 31);
-        m = _mm256_blendv_epi8(m, load(e.m_neg + column), negative);
-        n = _mm256_blendv_epi8(n, load(e.n_neg + column), negative);
-    }
-    return e.high ? requantize_high(acc, m, n, e) : requantize_any(acc, m, n, e);
-}
-
-static inline void finish(const Epilogue& e, __m256i acc, std::uint8_t* out, int column, int columns) {
-    const __m256i y = requantize(acc, e, column);
-    const int left = columns - column;
-    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
-    const __m128i narrow = e.wide ? words : _mm_packus_epi16(words, words);
-    const int size = e.wide ? 2 : 1;
-    std::uint8_t* to = out + std::ptrdiff_t{size} * column;
-    if (left >= LANES) {
-        if (e.wide) {
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(to), narrow);
-        } else {
-            _mm_storel_epi64(reinterpret_cast<__m128i*>(to), narrow);
-        }
-        return;
-    }
-    alignas(16) std::uint8_t bytes[16];
-    _mm_store_si128(reinterpret_cast<__m128i*>(bytes), narrow);
-    std::memcpy(to, bytes, static_cast<std::size_t>(left * size));
-}
+#include "avx2_epilogue.inc"
 
 // Four products per lane, exactly: even and odd bytes of both sides widened to 16 bits.
 struct Wide {

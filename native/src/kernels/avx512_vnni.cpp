@@ -71,44 +71,7 @@ struct Tile {
                 panel += 64 * VECTORS;
             }
         }
-        finish<GROUPS, GROUP, VECTORS>(job, pixels, acc, column);
-    }
-
-    template <int GROUPS, int GROUP, int VECTORS>
-    // Must be inlined: accumulators are registers.
-    static INLINE void finish(const DotJob& job, const Pixels& pixels, __m512i (*acc)[VECTORS], int column) {
-        constexpr int ROWS = GROUPS * GROUP;
-        const Epilogue& e = job.epilogue;
-        const Rule rule = e.rules[column / LANES];
-        if (rule == Rule::single && !e.leaky) {
-            rescale<RescaleSingle, ROWS, VECTORS>(e, acc, column);
-        } else if (rule == Rule::high && !e.leaky && !e.wide) {
-            rescale<RescaleHigh, ROWS, VECTORS>(e, acc, column);
-        } else {
-            __m512i memory[ROWS][VECTORS];
-            UNROLL for (int r = 0; r < ROWS; ++r) {
-                UNROLL for (int v = 0; v < VECTORS; ++v) memory[r][v] = acc[r][v];
-            }
-            rescale_in_memory(e, memory[0], ROWS, VECTORS, column);
-            for (int r = 0; e.wide && r < ROWS; ++r)
-                store_wide(e, memory[r],
-                           pixels.out[r / GROUP] + r % GROUP * pixels.out_step + 2 * std::ptrdiff_t{column}, VECTORS,
-                           job.columns - column);
-            if (e.wide) return;
-            UNROLL for (int r = 0; r < ROWS; ++r) {
-                UNROLL for (int v = 0; v < VECTORS; ++v) acc[r][v] = memory[r][v];
-            }
-        }
-        const ByteStore bytes(e, job.columns - column, VECTORS, pixels.out_step);
-        UNROLL for (int g = 0; g < GROUPS; ++g) bytes.group<GROUP, VECTORS>(acc + g * GROUP, pixels.out[g] + column);
-    }
-
-    template <class Rescale, int ROWS, int VECTORS>
-    static INLINE void rescale(const Epilogue& e, __m512i (*acc)[VECTORS], int column) {
-        UNROLL for (int v = 0; v < VECTORS; ++v) {
-            const Rescale each(e, column + LANES * v);
-            UNROLL for (int r = 0; r < ROWS; ++r) acc[r][v] = each(acc[r][v]);
-        }
+        finish_tile<GROUPS, GROUP, VECTORS>(job, pixels, acc, column);
     }
 };
 
@@ -147,7 +110,7 @@ struct SlidingTile {
             }
             panel += 64 * PLACES * place_steps;
         }
-        Tile::finish<GROUPS, GROUP, VECTORS>(job, pixels, acc, column);
+        finish_tile<GROUPS, GROUP, VECTORS>(job, pixels, acc, column);
     }
 };
 

@@ -14,26 +14,7 @@ namespace portable {
 
 constexpr int LANES = 8;
 
-// Accumulators wrap: bias holds -zero_point * sum(W), and only the final sum is proved to fit int32.
-static inline std::int32_t wrapping_add(std::int32_t a, std::int32_t b) {
-    return static_cast<std::int32_t>(static_cast<std::uint32_t>(a) + static_cast<std::uint32_t>(b));
-}
-
-static void finish(const Epilogue& e, const std::int32_t* acc, std::uint8_t* out, int column, int columns) {
-    const int count = columns - column < LANES ? columns - column : LANES;
-    for (int i = 0; i < count; ++i) {
-        const int c = column + i;
-        const bool negative = e.leaky && acc[i] < 0;
-        const std::int32_t m = negative ? e.m_neg[c] : e.m[c];
-        const std::int32_t n = negative ? e.n_neg[c] : e.n[c];
-        const std::int32_t q = sb_requantize(acc[i], m, n, e.zero_point, e.lo, e.hi);
-        if (e.wide) {
-            reinterpret_cast<std::int16_t*>(out)[c] = static_cast<std::int16_t>(q);
-        } else {
-            out[c] = static_cast<std::uint8_t>(q);
-        }
-    }
-}
+#include "portable_epilogue.inc"
 
 struct Tile {
     static constexpr int MOST = 1;
