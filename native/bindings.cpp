@@ -79,9 +79,17 @@ public:
         plan_.ops.push_back(std::move(spec));
     }
 
-    std::unique_ptr<Engine> build(const std::vector<std::int64_t>& inputs, const std::vector<std::int64_t>& outputs) {
+    std::unique_ptr<Engine> build(const std::vector<std::int64_t>& inputs, const std::vector<std::int64_t>& outputs,
+                                  const std::string& weights) {
         plan_.inputs = inputs;
         plan_.outputs = outputs;
+        if (weights == "packed") {
+            plan_.packing = subbyte::Packing::packed;
+        } else if (weights == "unpacked") {
+            plan_.packing = subbyte::Packing::unpacked;
+        } else if (weights != "auto") {
+            throw PlanError("weights '" + weights + "' are none of packed, unpacked, auto");
+        }
         return std::make_unique<Engine>(subbyte::build_plan(plan_, subbyte::choose_kernels()));
     }
 
@@ -165,11 +173,12 @@ NB_MODULE(_native, module) {
             "inputs"_a, "outputs"_a, "batch"_a, "threads"_a,
             "As run, but outputs are all values, in the order of Builder.value.")
         .def_prop_ro("isa", [](const Engine& e) { return std::string(e.plan().kernels->isa); })
-        .def_prop_ro("arena_bytes", [](const Engine& e) { return e.plan().shared.bytes; });
+        .def_prop_ro("arena_bytes", [](const Engine& e) { return e.plan().shared.bytes; })
+        .def_prop_ro("weight_bytes", [](const Engine& e) { return e.plan().weight_bytes; });
 
     nb::class_<Builder>(module, "Builder", "Collects values and operators; build checks all of them (ValueError).")
         .def(nb::init<>())
         .def("value", &Builder::value, "name"_a, "shape"_a, "storage"_a, "zero_point"_a, "lo"_a, "hi"_a)
         .def("op", &Builder::op, "kind"_a, "name"_a, "inputs"_a, "output"_a, "attributes"_a, "arrays"_a)
-        .def("build", &Builder::build, "inputs"_a, "outputs"_a);
+        .def("build", &Builder::build, "inputs"_a, "outputs"_a, "weights"_a = "auto");
 }

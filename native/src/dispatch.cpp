@@ -4,6 +4,7 @@
 
 #include "attributes.h"
 #include "kernels/kernels.h"
+#include "kernels/packed.h"
 #include "subbyte/plan.h"
 
 namespace subbyte {
@@ -11,6 +12,7 @@ namespace {
 
 struct Entry {
     const Kernels* kernels;
+    const PackedKernels* packed;
     bool (*runs)();
 };
 
@@ -46,11 +48,11 @@ const Kernels VBMI_KERNELS = with_vbmi();
 // Best first.
 const Entry ENTRIES[] = {
 #ifdef SUBBYTE_X86_KERNELS
-    {&VBMI_KERNELS, has_avx512_vbmi},
-    {&avx512_vnni::KERNELS, has_avx512_vnni},
-    {&avx2::KERNELS, has_avx2},
+    {&VBMI_KERNELS, &avx512_vnni::PACKED, has_avx512_vbmi},
+    {&avx512_vnni::KERNELS, &avx512_vnni::PACKED, has_avx512_vnni},
+    {&avx2::KERNELS, &avx2::PACKED, has_avx2},
 #endif
-    {&portable::KERNELS, always},
+    {&portable::KERNELS, &portable::PACKED, always},
 };
 
 }  // namespace
@@ -60,6 +62,13 @@ const Kernels* find_kernels(const std::string& isa) {
         if (isa == entry.kernels->isa) return entry.runs() ? entry.kernels : nullptr;
     }
     return nullptr;
+}
+
+const PackedKernels& packed_kernels(const Kernels& kernels) {
+    const Entry* entry = ENTRIES;
+    while (entry->kernels != &kernels)
+        ++entry;
+    return *entry->packed;
 }
 
 std::vector<std::string> available_isas() {

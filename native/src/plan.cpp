@@ -107,7 +107,7 @@ Plan build_plan(const PlanSpec& spec, const Kernels& kernels) {
     for (const OpSpec& op : spec.ops) {
         const auto maker = makers().find(op.kind);
         if (maker == makers().end()) fail("operator '" + op.name + "'", "kind '" + op.kind + "' is unknown");
-        plan.ops.push_back(maker->second(Build{op, plan.values, kernels}));
+        plan.ops.push_back(maker->second(Build{op, plan.values, kernels, spec.packing}));
     }
     for (const std::int64_t i : spec.inputs)
         plan.inputs.push_back(static_cast<std::size_t>(i));
@@ -116,8 +116,11 @@ Plan build_plan(const PlanSpec& spec, const Kernels& kernels) {
     for (const OpPtr& op : plan.ops)
         op->request(plan.values);
     lay_out(plan);
-    for (const OpPtr& op : plan.ops)
+    for (const OpPtr& op : plan.ops) {
         op->prepare(plan.values);
+        plan.scratch_bytes = std::max(plan.scratch_bytes, (op->scratch_bytes + 63) / 64 * 64);
+        plan.weight_bytes += op->weight_bytes;
+    }
     return plan;
 }
 

@@ -131,7 +131,8 @@ Engine::Engine(Plan plan) : plan_(std::move(plan)) {}
 Engine::~Engine() = default;
 
 void Engine::run_sample(const Call& call, std::uint8_t* arena, std::int64_t sample, int threads) const {
-    const Frame frame{arena, (call.keep ? plan_.keep : plan_.shared).origins.data()};
+    const Arena& layout = call.keep ? plan_.keep : plan_.shared;
+    const Frame frame{arena, layout.origins.data(), arena + layout.bytes, plan_.scratch_bytes};
     for (std::size_t i = 0; i < plan_.inputs.size(); ++i) {
         const Layout& v = plan_.values[plan_.inputs[i]];
         const std::int64_t bytes = v.count() * storage_bytes(v.storage);
@@ -172,7 +173,8 @@ void Engine::run(const std::vector<const void*>& inputs, const std::vector<void*
                  "holds numbers outside " + std::to_string(v.lo) + ".." + std::to_string(v.hi));
     }
     const int parts = static_cast<int>(std::min<std::int64_t>(batch, threads));
-    const Lease lease(*this, parts, (keep ? plan_.keep : plan_.shared).bytes);
+    const std::int64_t scratch = plan_.scratch_bytes * (parts > 1 ? 1 : threads);
+    const Lease lease(*this, parts, (keep ? plan_.keep : plan_.shared).bytes + scratch);
     Call call{this, &inputs, &outputs, &lease, batch, parts, keep};
     if (parts > 1) {
         parallel(parts, Call::run, &call);

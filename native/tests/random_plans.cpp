@@ -73,18 +73,22 @@ void run_guarded(const Plan& plan) {
         origins[i] =
             static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(blocks[v.root].get()) - base) + root.origin;
     }
-    const Frame frame{reinterpret_cast<std::uint8_t*>(&origins), origins.data()};
+    Frame frame{reinterpret_cast<std::uint8_t*>(&origins), origins.data(), nullptr, 0};
     for (const std::size_t i : plan.inputs)
         fill_border(plan.values[i], frame.at(i));
     for (const auto& op : plan.ops) {
         fill_border(plan.values[op->output], frame.at(op->output));
+        const auto scratch = std::make_unique<std::uint8_t[]>(static_cast<std::size_t>(op->scratch_bytes));
+        frame.scratches = scratch.get();  // the same for both shares, which do not run at once
         for (int part = 0; part < 2; ++part)
             op->run(frame, Part{part, 2});
     }
 }
 
-bool check(const PlanSpec& spec, const Kernels& kernels) {
+bool check(PlanSpec spec, const Kernels& kernels) {
+    spec.packing = Packing::unpacked;
     Engine plain(build_plan(spec, *find_kernels("portable")));
+    spec.packing = chance(70) ? Packing::packed : Packing::unpacked;
     Engine engine(build_plan(spec, kernels));
     const std::int64_t batch = pick(1, 3);
     std::vector<Bytes> inputs;

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,9 @@ def weights(draw: st.DrawFn, shape: Sequence[int]) -> QTensor:
                 uniform(-8, 7),
                 uniform(-1, 1),
                 Format(name="gaps", table=(-2, -1, 0, 1, 2, 4)),
+                Format(name="signs", table=(-1, 1)),
+                Format(name="wide_steps", table=(-128, -60, 7, 127)),
+                uniform(-16, 15),
                 uniform(0, 100),
             ]
         )
@@ -159,12 +163,15 @@ def feed(draw: st.DrawFn, graph: Graph) -> Case:
 
 
 def agree(case: Case) -> None:
-    """Every instruction set, with one and two threads, gives the reference's integers, intermediate ones too."""
+    """Every instruction set, with weights packed or not and one and two threads, gives the reference's integers.
+
+    Intermediate values too.
+    """
     expected = run_reference(case.graph, case.codes, keep=True)
     first = {name: codes[:1] for name, codes in case.codes.items()}
-    for name in ISAS:
+    for name, kept in product(ISAS, ("packed", "unpacked")):
         with isa(name):
-            engine = Engine(case.graph)
+            engine = Engine(case.graph, weights=kept)
         assert engine.isa == name
         for threads in (1, 2):
             for value, codes in engine.run(case.codes, threads=threads).items():

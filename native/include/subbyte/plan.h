@@ -34,8 +34,11 @@ struct Layout {
 struct Frame {
     std::uint8_t* arena;
     const std::int64_t* origins;  // byte offset of element 0 of every value
+    std::uint8_t* scratches;      // one for every part of an operator, behind the values
+    std::int64_t scratch_bytes;
 
     std::uint8_t* at(std::size_t value) const { return arena + origins[value]; }
+    std::uint8_t* scratch(int part) const { return scratches + part * scratch_bytes; }
 };
 
 // A share of an operator's work; shares write disjoint bytes and may run at once.
@@ -68,6 +71,8 @@ public:
     std::vector<std::size_t> inputs;
     std::size_t output;
     std::int64_t work = 0;  // elementary operations, to decide whether sharing pays
+    std::int64_t scratch_bytes = 0;  // that run needs for itself, in every part; known after prepare
+    std::int64_t weight_bytes = 0;   // that weights take while the plan lives
 };
 
 // Byte offsets of every value in an arena, and its size.
@@ -85,6 +90,8 @@ struct Plan {
     const Kernels* kernels = nullptr;
     Arena shared;  // buffers reused as soon as their value is dead
     Arena keep;    // every value has its own buffer
+    std::int64_t scratch_bytes = 0;  // the most of any operator, rounded up to whole cache lines
+    std::int64_t weight_bytes = 0;
 };
 
 // Check everything, decode the weights and lay out the arena. Raises PlanError.
@@ -92,6 +99,8 @@ Plan build_plan(const PlanSpec& spec, const Kernels& kernels);
 
 // Kernels of this CPU, the best ones, or those that the environment variable SUBBYTE_ISA names. Raises PlanError.
 const Kernels& choose_kernels();
+struct PackedKernels;
+const PackedKernels& packed_kernels(const Kernels& kernels);
 // Kernels by name; nullptr where they are unknown here or the CPU cannot run them.
 const Kernels* find_kernels(const std::string& isa);
 std::vector<std::string> available_isas();

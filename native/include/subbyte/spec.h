@@ -50,11 +50,15 @@ struct OpSpec {
     std::map<std::string, ArraySpec> arrays;
 };
 
+// Whether weights stay packed to as few bits as their numbers need. `automatic` packs where memory is the bottleneck.
+enum class Packing : std::uint8_t { automatic, packed, unpacked };
+
 struct PlanSpec {
     std::vector<ValueSpec> values;
     std::vector<OpSpec> ops;  // in execution order
     std::vector<std::int64_t> inputs;
     std::vector<std::int64_t> outputs;
+    Packing packing = Packing::automatic;
 };
 
 }  // namespace subbyte

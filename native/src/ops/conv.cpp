@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "ops/conv_window.h"
+#include "ops/panels.h"
 
 namespace subbyte {
 namespace {
@@ -41,9 +42,14 @@ public:
         run_ = rows_in_one_run_ ? wide.shape[2] * group_channels : group_channels;
         const std::int64_t taps = wide.depth() / run_;
         const std::int64_t columns = wide.columns() / groups;
-        for (std::int64_t g = 0; g < groups; ++g)
-            panels_.push_back(
-                pack_panels(wide.numbers.data() + g * columns * wide.depth(), columns, taps, run_, build.kernels));
+        const std::int64_t pixels = attributes.out().count() / wide.columns();
+        const bool pack = keep_packed(build.packing, wide.columns() * wide.depth(), taps, pixels);
+        for (std::int64_t g = 0; g < groups; ++g) {
+            panels_.emplace_back(wide.numbers.data() + g * columns * wide.depth(), Panels::Shape{columns, taps, run_},
+                                 pixels, build.kernels, pack);
+            scratch_bytes = std::max(scratch_bytes, panels_.back().scratch_bytes());
+            weight_bytes += panels_.back().bytes();
+        }
         pairs_fit_ = pairs_fit(wide, run_, std::max(attributes.in(0).hi, attributes.in(0).zero_point));
         work = attributes.out().count() * weights.depth();
     }
@@ -85,9 +91,8 @@ public:
         job.shape = shape_;
         job.pairs_fit = pairs_fit_;
         for (std::int64_t g = 0; g < groups_; ++g) {
-            job.panels = panels_[static_cast<std::size_t>(g)].data();
             job.epilogue = columns_.group(g);
-            kernels_.dot(job);
+            panels_[static_cast<std::size_t>(g)].dot(job, frame.scratch(part.index));
             job.in += in_group_;
             job.out += out_group_ * size_;
         }
@@ -101,7 +106,7 @@ private:
     Columns columns_;
     bool rows_in_one_run_;
     bool pairs_fit_ = false;
-    std::vector<std::vector<std::int8_t>> panels_;  // one per group
+    std::vector<Panels> panels_;  // one per group
     std::int64_t run_ = 1;
     std::int64_t first_ = 0;
     std::int64_t pixels_ = 0;
@@ -120,11 +125,16 @@ public:
           kernels_(build.kernels),
           columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels,
                    panel_order(weights.columns(), build.kernels)),
-          panels_(pack_panels(weights.numbers.data(), weights.columns(), 1, weights.depth(), build.kernels)),
+          panels_(weights.numbers.data(), Panels::Shape{weights.columns(), 1, weights.depth()},
+                  attributes.out().count() / weights.columns(), build.kernels,
+                  keep_packed(build.packing, weights.columns() * weights.depth(), 1,
+                              attributes.out().count() / weights.columns())),
           depth_(weights.depth()),
           count_(weights.columns()),
           pairs_fit_(pairs_fit(weights, weights.depth(), std::max(attributes.in(0).hi, attributes.in(0).zero_point))) {
         work = attributes.out().count() * depth_;
+        scratch_bytes = panels_.scratch_bytes();
+        weight_bytes = panels_.bytes();
     }
 
     void prepare(const std::vector<Layout>& values) override {
@@ -149,18 +159,17 @@ public:
         job.taps = &TAP;
         job.tap_count = 1;
         job.steps = static_cast<std::int32_t>((depth_ + 3) / 4);
-        job.panels = panels_.data();
         job.columns = static_cast<std::int32_t>(count_);
         job.shape = shape_;
         job.pairs_fit = pairs_fit_;
         job.epilogue = columns_.group(0);
-        kernels_.dot(job);
+        panels_.dot(job, frame.scratch(part.index));
     }
 
 private:
     const Kernels& kernels_;
     Columns columns_;
-    std::vector<std::int8_t> panels_;
+    Panels panels_;
     std::int64_t depth_;
     std::int64_t count_;
     bool pairs_fit_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ops/conv_window.h"
+#include "ops/panels.h"
 
 namespace subbyte {
 namespace {
@@ -16,8 +17,10 @@ public:
           kernels_(build.kernels),
           columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels,
                    natural_order(weights.columns(), build.kernels)),
-          panels_(pack_depthwise(weights, build.kernels)) {
+          panels_(pack_depthwise(weights, build.kernels), build.kernels, build.packing == Packing::packed) {
         work = attributes.out().count() * weights.depth();
+        scratch_bytes = panels_.scratch_bytes();
+        weight_bytes = panels_.bytes();
     }
 
     void request(std::vector<Layout>& values) const override { window_.request(values[inputs[0]]); }
@@ -51,7 +54,7 @@ public:
         if (job.first == job.last) return;
         job.taps = taps_.data();
         job.tap_count = static_cast<std::int32_t>(taps_.size());
-        job.panels = panels_.data();
+        job.panels = panels_.unpacked(frame.scratch(part.index));
         job.columns = channels_;
         job.epilogue = columns_.group(0);
         kernels_.depthwise(job);
@@ -61,7 +64,7 @@ private:
     ConvWindow window_;
     const Kernels& kernels_;
     Columns columns_;
-    std::vector<std::int8_t> panels_;
+    Panels panels_;
     std::int64_t first_ = 0;
     std::int64_t pixels_ = 0;
     std::int32_t channels_ = 0;
@@ -139,8 +142,10 @@ public:
         channels_ = static_cast<std::int32_t>(y.shape[2]);
         width_ = y.shape[1];
         height_ = y.shape[0];
-        pack(weights);
+        panels_ = Panels(lane_weights(weights), kernels_, build.packing == Packing::packed);
         work = y.count() * weights.depth();
+        scratch_bytes = panels_.scratch_bytes();
+        weight_bytes = panels_.bytes();
     }
 
     void request(std::vector<Layout>& values) const override { window_.request(values[inputs[0]]); }
@@ -156,6 +161,7 @@ public:
         const std::int64_t begin = part.begin(height_);
         Depthwise3Job job{};
         job.rows = part.end(height_) - begin;
+        if (job.rows == 0) return;
         job.in = frame.at(inputs[0]) + first_ + begin * window_.stride_h * in_row_;
         job.out = frame.at(output) + begin * out_row_;
         job.in_row = in_row_;
@@ -166,7 +172,7 @@ public:
         job.stride_x = static_cast<std::int32_t>(window_.stride_w);
         job.segments = segments_.data();
         job.segment_count = static_cast<std::int32_t>(segments_.size());
-        job.weights = packed_.data();
+        job.weights = panels_.unpacked(frame.scratch(part.index));
         job.sums_fit = sums_fit_;
         job.epilogue = columns_.group(0);
         kernels_.depthwise3(job);
@@ -174,22 +180,23 @@ public:
 
 private:
     // [segment][upper, lower row][kernel column][byte of the vector in lane order][4 rows]
-    void pack(const Weights& weights) {
+    std::vector<std::int8_t> lane_weights(const Weights& weights) const {
         const std::vector<std::int32_t>& order = order_.columns;
         const auto bytes = static_cast<std::size_t>(4 * kernels_.lanes);
-        packed_.assign(order.size() * 24, 0);
+        std::vector<std::int8_t> packed(order.size() * 24);
         for (std::size_t i = 0; i < order.size(); ++i) {
             if (order[i] >= channels_) continue;
             const std::int8_t* w = weights.numbers.data() + std::ptrdiff_t{order[i]} * 9;
             for (std::size_t lower = 0; lower < 2; ++lower) {
                 for (std::size_t kx = 0; kx < 3; ++kx) {
                     std::int8_t* four =
-                        packed_.data() + (((i / bytes * 2 + lower) * 3 + kx) * bytes + i % bytes) * 4 + lower;
+                        packed.data() + (((i / bytes * 2 + lower) * 3 + kx) * bytes + i % bytes) * 4 + lower;
                     for (std::size_t ky = 0; ky < 3; ++ky)
                         four[ky] = w[ky * 3 + kx];
                 }
             }
         }
+        return packed;
     }
 
     ConvWindow window_;
@@ -200,7 +207,7 @@ private:
     bool sums_fit_;
     std::int32_t channels_ = 0;
     std::int64_t width_ = 0, height_ = 0, first_ = 0, in_row_ = 0, out_row_ = 0;
-    std::vector<std::int8_t> packed_;
+    Panels panels_;
 };
 
 }  // namespace

@@ -12,6 +12,7 @@ struct Build {
     const OpSpec& spec;
     const std::vector<Layout>& values;
     const Kernels& kernels;
+    Packing packing;
 };
 
 using OpPtr = std::unique_ptr<Op>;

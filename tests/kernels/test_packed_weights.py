@@ -1,0 +1,113 @@
+"""Weights kept packed: every number of bits, every width of panel and tail, few pixels and many, on every kernel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from subbyte.errors import RunError
+from subbyte.formats.format import Format
+from subbyte.formats.qtensor import QTensor
+from subbyte.graph.ops.conv import IntConv
+from subbyte.graph.ops.linear import IntLinear
+from subbyte.runtime.engine import Engine
+from tests.kernels import parity
+from tests.limits import examples
+
+TABLES = {
+    "signs": (-1, 1),
+    "ternary": (-1, 0, 1),
+    "midrise4": (-3, -1, 1, 3),
+    "six": (-2, -1, 0, 1, 2, 4),
+    "pow2": (-8, -4, -2, -1, 1, 2, 4, 8),
+    "int4": tuple(range(-8, 8)),
+    "codebook": (-128, -100, -75, -50, -30, -17, -8, -2, 1, 5, 11, 22, 44, 77, 101, 127),
+    "seventeen": tuple(range(-8, 9)),
+    "int5": tuple(range(-16, 16)),
+    "codebook32": tuple(range(-128, 128, 8)),
+    "int8": tuple(range(-128, 128)),
+}
+BITS = {"signs": 1, "ternary": 2, "midrise4": 2, "six": 3, "pow2": 3, "int4": 4, "codebook": 4}
+BITS |= {"seventeen": 5, "int5": 5, "codebook32": 5, "int8": 8}
+
+
+def layer(name: str, columns: int, depth: int, pixels: int, seed: int = 0, *, extreme: bool = False) -> parity.Case:
+    """A linear layer with every level of a table among its weights where they fit."""
+    table, rng = TABLES[name], np.random.default_rng(seed)
+    codes = rng.permutation(np.arange(columns * depth) % len(table)).reshape(columns, depth).astype(np.uint8)
+    if extreme:
+        codes[:] = len(table) - 1 if seed % 2 else 0
+    ones = np.ones(columns, dtype=np.int32)
+    weight = QTensor(
+        codes=codes, format=Format(name=name, table=table), scale=ones.astype(np.float32), zero_point=0 * ones
+    )
+    x = parity.kind((pixels, depth), parity.UINT8, 0 if extreme else 77)
+    y = parity.kind((pixels, columns), parity.INT16)
+    constants = [weight, rng.integers(-999, 999, columns).astype(np.int32), (ones << 30), 38 * ones]
+    graph = parity.one_op(IntLinear(lo=y.lo, hi=y.hi), [x], y, constants)
+    feed = np.full((2, pixels, depth), 255) if extreme else rng.integers(0, 256, (2, pixels, depth))
+    return parity.Case(graph, {"x0": feed.astype(np.uint8)})
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize(("columns", "depth"), [(64, 64), (147, 61), (9, 1), (128, 4)])
+@pytest.mark.parametrize("pixels", [1, 3, 7, 16, 17, 21])
+def test_every_table(name: str, columns: int, depth: int, pixels: int) -> None:
+    parity.agree(layer(name, columns, depth, pixels))
+
+
+@settings(max_examples=examples(300))
+@given(
+    st.sampled_from(list(TABLES)),
+    st.integers(1, 270),
+    st.integers(1, 140),
+    st.integers(1, 20),
+    st.integers(0, 99),
+    st.booleans(),
+)
+def test_any_shape(name: str, columns: int, depth: int, pixels: int, seed: int, extreme: bool) -> None:
+    parity.agree(layer(name, columns, depth, pixels, seed, extreme=extreme))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_weights_take_their_bits(name: str) -> None:
+    """Columns and depth fill whole blocks, so nothing but codes is kept."""
+    graph = layer(name, 128, 64, 2).graph
+    for isa in parity.ISAS:
+        with parity.isa(isa):
+            assert Engine(graph, weights="packed").weight_bytes == 128 * 64 * BITS[name] // 8
+            assert Engine(graph, weights="unpacked").weight_bytes == 128 * 64
+
+
+def test_depthwise_weights_are_packed_too() -> None:
+    rng = np.random.default_rng(3)
+    ones = np.ones(64, dtype=np.int32)
+    x, y = parity.kind((5, 5, 64), parity.UINT8, 9), parity.kind((5, 5, 64), parity.INT16)
+    weight = QTensor(
+        codes=rng.integers(0, 16, (64, 3, 3, 1)).astype(np.uint8),
+        format=parity.uniform(-8, 7),
+        scale=ones.astype(np.float32),
+        zero_point=0 * ones,
+    )
+    op = IntConv(stride=(1, 1), dilation=(1, 1), padding=(1, 1, 1, 1), groups=64, lo=y.lo, hi=y.hi)
+    case = parity.Case(
+        parity.one_op(op, [x], y, [weight, ones, ones << 30, 38 * ones]),
+        {"x0": rng.integers(0, 256, (1, 5, 5, 64)).astype(np.uint8)},
+    )
+    parity.agree(case)
+    packed, plain = (Engine(case.graph, weights=kept).weight_bytes for kept in ("packed", "unpacked"))
+    assert packed == plain / 2
+
+
+def test_unknown_ways_are_refused() -> None:
+    with pytest.raises(RunError, match="pcked"):
+        Engine(layer("int4", 4, 4, 1).graph, weights="pcked")
+
+
+def test_auto_packs_what_waits_for_memory() -> None:
+    """Large weights for few pixels; not small ones, and not where many pixels share what was read."""
+    for columns, depth, pixels, packed in ((1024, 1024, 1, True), (64, 1024, 1, False), (1024, 1024, 17, False)):
+        plain = Engine(layer("int4", columns, depth, pixels).graph, weights="unpacked").weight_bytes
+        assert Engine(layer("int4", columns, depth, pixels).graph).weight_bytes == plain // (2 if packed else 1)
