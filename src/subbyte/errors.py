@@ -55,6 +55,10 @@ class RecipeError(SubbyteError):
     """A recipe is unknown, malformed, or one of its rules matches nothing."""
 
 
+class AllocationError(SubbyteError):
+    """Budgets that cannot be met, or an allocation problem that is malformed."""
+
+
 class LoweringError(SubbyteError):
     """A quantized network cannot be written in integers under the normative arithmetic."""
 
