@@ -100,13 +100,13 @@ void Panels::pack(const std::vector<std::int8_t>& plain, const std::vector<std::
         offsets_.push_back(offsets_.back() + blocks * shape.packed_vectors() * vector_bytes_);
     }
     if (bits_ == PLAIN_BITS) {
-        const auto* bytes = reinterpret_cast<const std::uint8_t*>(plain.data());
-        data_.assign(bytes, bytes + plain.size());
+        data_ = AlignedBytes(plain.size());
+        std::memcpy(data_.data(), plain.data(), plain.size());
         return;
     }
     std::vector<std::uint8_t> codes(plain.size());
     std::transform(plain.begin(), plain.end(), codes.begin(), [&](std::int8_t n) { return book.code(n); });
-    data_.resize(static_cast<std::size_t>(offsets_.back()));
+    data_ = AlignedBytes(static_cast<std::size_t>(offsets_.back()));
     for (std::size_t p = 0; p < panels.size(); ++p) {
         std::uint8_t* block = data_.data() + offsets_[p];
         for (std::int64_t v = starts_[p]; v < starts_[p + 1]; v += shape.vectors()) {
@@ -165,8 +165,13 @@ DotJob Panels::share(DotJob job, std::size_t first, std::size_t last) const {
     return job;
 }
 
-void Panels::dot(const DotJob& job, std::uint8_t* scratch) const {
+void Panels::dot(DotJob job, std::uint8_t* scratch) const {
     const std::size_t panels = starts_.size() - 1;
+    if (bits_ == PLAIN_BITS && thin_pixels_ == 0) {
+        job.panels = reinterpret_cast<const std::int8_t*>(data_.data());
+        kernels_->dot(job);
+        return;
+    }
     std::size_t first = 0;
     if (thin_pixels_ > 0) {
         dot_thin(share(job, 0, wide_panels_), scratch);

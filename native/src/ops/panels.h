@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "aligned_bytes.h"
 #include "kernels/packed.h"
 #include "subbyte/kernels.h"
 #include "subbyte/spec.h"
@@ -50,7 +51,7 @@ public:
     std::int64_t scratch_bytes() const;
 
     // kernels.dot of the job, whose panels are these.
-    void dot(const DotJob& job, std::uint8_t* scratch) const;
+    void dot(DotJob job, std::uint8_t* scratch) const;
     // All of them as bytes.
     const std::int8_t* unpacked(std::uint8_t* scratch) const;
 
@@ -65,7 +66,7 @@ private:
 
     const Kernels* kernels_ = nullptr;
     const PackedKernels* packed_ = nullptr;
-    std::vector<std::uint8_t> data_;
+    AlignedBytes data_;
     int bits_ = PLAIN_BITS;
     std::int8_t table_[MOST_LEVELS] = {};
     Shape shape_{};
