@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <limits>
 #include <new>
 
 #include "attributes.h"
@@ -19,12 +20,13 @@ constexpr std::size_t ALIGNMENT = 64;
 
 template <class T>
 bool inside(const void* data, std::int64_t count, std::int32_t lo, std::int32_t hi) {
+    if (lo <= std::numeric_limits<T>::min() && hi >= std::numeric_limits<T>::max()) return true;
     const T* numbers = static_cast<const T*>(data);
     T least = numbers[0];
     T most = numbers[0];
     for (std::int64_t i = 0; i < count; ++i) {
-        least = std::min(least, numbers[i]);
-        most = std::max(most, numbers[i]);
+        least = numbers[i] < least ? numbers[i] : least;  // by value, which compilers turn into vectors
+        most = numbers[i] > most ? numbers[i] : most;
     }
     return least >= lo && most <= hi;
 }
