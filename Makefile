@@ -12,6 +12,7 @@ QUESTION ?= all
 PEERS_VENV := .venv-peers
 PEERS_BIN  := $(PEERS_VENV)/bin
 PEERS      := $(PEERS_VENV)/installed
+ARM_TOOLS  := { command -v aarch64-linux-gnu-g++ && command -v qemu-aarch64-static; } >/dev/null
 
 # Stamps are named by the content they stand for, so a changed, added or deleted file always leads to a new install.
 digest   = $(shell cat $(1) 2>/dev/null | cksum | cut -d ' ' -f 1)
@@ -20,7 +21,7 @@ SOURCES := $(shell find src native cmake CMakeLists.txt CMakePresets.json pyproj
 TOOLS   := $(STAMPS)/tools-$(call digest,pyproject.toml constraints.txt)
 PACKAGE := $(STAMPS)/package-$(shell echo $(SOURCES) | cat - $(SOURCES) constraints.txt | cksum | cut -d ' ' -f 1)
 
-.PHONY: demo test test-all lint bench bench-cpu format sanitize install clean help
+.PHONY: demo test test-all lint bench bench-cpu format sanitize setup-arm test-arm install clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -56,6 +57,21 @@ sanitize: $(TOOLS)  ## native tests under AddressSanitizer and UndefinedBehavior
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake --preset sanitize
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake --build --preset sanitize -j $(JOBS)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ctest --preset sanitize
+
+setup-arm:  ## install Debian's compiler and emulator for 64-bit ARM where they are missing (needs apt and root or sudo)
+	@if $(ARM_TOOLS); then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then echo "Nothing installed: there is no apt-get"; exit 0; fi; \
+	if [ "$$(id -u)" = 0 ]; then root=; \
+	elif sudo -n true 2>/dev/null; then root="sudo -n"; \
+	else echo "Nothing installed: this user is not root and cannot become it without a password"; exit 0; fi; \
+	$$root apt-get update -qq && $$root env DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -y -qq --no-install-recommends g++-aarch64-linux-gnu qemu-user-static
+
+test-arm: $(TOOLS)  ## native tests for 64-bit ARM under qemu, and the kernels' instruction counts (after setup-arm)
+	@if ! $(ARM_TOOLS); then \
+	  echo "SKIPPED: tests for 64-bit ARM need aarch64-linux-gnu-g++ and qemu-aarch64-static (make setup-arm)"; exit 0; fi; \
+	export PATH="$(CURDIR)/$(BIN):$$PATH"; set -ex; cmake --preset arm; cmake --build --preset arm -j $(JOBS); \
+	ctest --preset arm -j $(JOBS); python tools/count_instructions.py build/arm
 
 install: $(PACKAGE)  ## only make .venv and install the package into it
 

@@ -2,6 +2,10 @@
 
 #include <cstdlib>
 
+#ifdef SUBBYTE_ARM_KERNELS
+#include <sys/auxv.h>
+#endif
+
 #include "attributes.h"
 #include "kernels/kernels.h"
 #include "kernels/packed.h"
@@ -45,12 +49,24 @@ Kernels with_vbmi() {
 const Kernels VBMI_KERNELS = with_vbmi();
 #endif
 
+#ifdef SUBBYTE_ARM_KERNELS
+// Every AArch64 CPU that runs Linux has NEON.
+bool has_dotprod() {
+    constexpr unsigned long DOT_PRODUCT = 1UL << 20;  // HWCAP_ASIMDDP, which old C libraries do not name
+    return (getauxval(AT_HWCAP) & DOT_PRODUCT) != 0;
+}
+#endif
+
 // Best first.
 const Entry ENTRIES[] = {
 #ifdef SUBBYTE_X86_KERNELS
     {&VBMI_KERNELS, &avx512_vnni::PACKED, has_avx512_vbmi},
     {&avx512_vnni::KERNELS, &avx512_vnni::PACKED, has_avx512_vnni},
     {&avx2::KERNELS, &avx2::PACKED, has_avx2},
+#endif
+#ifdef SUBBYTE_ARM_KERNELS
+    {&neon_dotprod::KERNELS, &neon::PACKED, has_dotprod},
+    {&neon::KERNELS, &neon::PACKED, always},
 #endif
     {&portable::KERNELS, &portable::PACKED, always},
 };

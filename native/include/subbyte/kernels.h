@@ -81,6 +81,14 @@ struct TileShape {
     bool sliding;            // a run is that of three neighbouring pixels' steps, so they share what they read
 };
 
+// What is proved of the products w * (x - center) of a layer, for kernels that multiply signed bytes (Kernels::centred):
+// the smallest and largest product are known, so it is known how many of them, at least, fit a type together.
+struct Products {
+    std::int32_t center = 0;   // x - center is a signed byte; the bias holds center * sum(W)
+    std::int32_t in_int8 = 0;  // 0: not even one
+    std::int32_t in_int16 = 0;
+};
+
 // Dot products of `tap_count` runs of 4 * steps bytes with every column, for result pixels first..last-1 of the grid.
 struct DotJob {
     const std::uint8_t* in;  // first byte of pixel 0's window
@@ -95,6 +103,7 @@ struct DotJob {
     std::int32_t columns;
     TileShape shape;
     bool pairs_fit;  // every sum of two neighbouring products fits int16
+    Products products;
     Epilogue epilogue;
 };
 
@@ -203,6 +212,7 @@ struct Kernels {
                            int count) = nullptr;
     // How to cut a job (its pixels are first..last-1) whose panels lie in the grid's order of columns.
     TileShape (*shape)(const DotJob& job) = nullptr;
+    bool centred = false;  // dot subtracts DotJob::products.center from activations
 };
 
 }  // namespace subbyte

@@ -16,4 +16,10 @@ extern const Kernels KERNELS;
 namespace avx512_vbmi {
 void lookup8(const std::uint8_t* in, const std::uint8_t* table, std::uint8_t* out, std::int64_t count);
 }
+namespace neon {
+extern const Kernels KERNELS;
+}
+namespace neon_dotprod {
+extern const Kernels KERNELS;
+}
 }  // namespace subbyte

@@ -69,5 +69,8 @@ extern const PackedKernels PACKED;
 namespace avx512_vnni {
 extern const PackedKernels PACKED;
 }
+namespace neon {
+extern const PackedKernels PACKED;
+}
 
 }  // namespace subbyte

@@ -8,6 +8,7 @@
 
 #include "ops/conv_window.h"
 #include "ops/panels.h"
+#include "ops/products.h"
 
 namespace subbyte {
 namespace {
@@ -34,8 +35,9 @@ public:
           fold_(window.dilation_w == 1 && groups == 1
                     ? choose_fold(weights, window.stride_w, attributes.out().shape[1], build.kernels)
                     : 1),
+          products_(prove_products(weights, attributes.in(0), build.kernels)),
           columns_(attributes, weights, attributes.in(0), attributes.out(), groups, build.kernels,
-                   panel_order(weights.columns() / groups, build.kernels, fold_)),
+                   panel_order(weights.columns() / groups, build.kernels, fold_), products_.center),
           rows_in_one_run_(window.dilation_w == 1 && groups == 1) {
         const std::int64_t group_channels = weights.shape[3];
         const Weights wide = fold_pixels(weights, fold_, window.stride_w);
@@ -90,6 +92,7 @@ public:
         job.columns = static_cast<std::int32_t>(out_group_);
         job.shape = shape_;
         job.pairs_fit = pairs_fit_;
+        job.products = products_;
         for (std::int64_t g = 0; g < groups_; ++g) {
             job.epilogue = columns_.group(g);
             panels_[static_cast<std::size_t>(g)].dot(job, frame.scratch(part.index));
@@ -103,6 +106,7 @@ private:
     std::int64_t groups_;
     const Kernels& kernels_;
     std::int64_t fold_;  // result pixels that one pixel of the grid stands for
+    Products products_;
     Columns columns_;
     bool rows_in_one_run_;
     bool pairs_fit_ = false;
@@ -123,8 +127,9 @@ public:
     Linear(const Build& build, Attributes& attributes, const Weights& weights)
         : Op(build.spec),
           kernels_(build.kernels),
+          products_(prove_products(weights, attributes.in(0), build.kernels)),
           columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels,
-                   panel_order(weights.columns(), build.kernels)),
+                   panel_order(weights.columns(), build.kernels), products_.center),
           panels_(weights.numbers.data(), Panels::Shape{weights.columns(), 1, weights.depth()},
                   attributes.out().count() / weights.columns(), build.kernels,
                   keep_packed(build.packing, weights.columns() * weights.depth(), 1,
@@ -162,12 +167,14 @@ public:
         job.columns = static_cast<std::int32_t>(count_);
         job.shape = shape_;
         job.pairs_fit = pairs_fit_;
+        job.products = products_;
         job.epilogue = columns_.group(0);
         panels_.dot(job, frame.scratch(part.index));
     }
 
 private:
     const Kernels& kernels_;
+    Products products_;
     Columns columns_;
     Panels panels_;
     std::int64_t depth_;

@@ -103,7 +103,7 @@ Order panel_order(std::int64_t count, const Kernels& kernels, std::int64_t fold)
 }
 
 Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& in, const Layout& out,
-                 std::int64_t groups, const Kernels& kernels, Order order)
+                 std::int64_t groups, const Kernels& kernels, Order order, std::int32_t center)
     : lanes_(kernels.lanes), order_(std::move(order)), per_group_(weights.columns() / groups), groups_(groups) {
     attributes.clamp(shared_.lo, shared_.hi);
     bias_ = attributes.int32s("bias", weights.columns(), INT32_LO, INT32_HI);
@@ -120,7 +120,8 @@ Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& i
         reach[c] = magnitude * largest(in) + std::abs(std::int64_t{bias_[c]});
         if (reach[c] > INT32_HI)
             attributes.fail("the accumulator of column " + std::to_string(c) + " may exceed 2^31 - 1");
-        bias_[c] = static_cast<std::int32_t>(static_cast<std::uint32_t>(std::int64_t{bias_[c]} - in.zero_point * sum));
+        const std::int64_t zero = std::int64_t{in.zero_point} - center;
+        bias_[c] = static_cast<std::int32_t>(static_cast<std::uint32_t>(std::int64_t{bias_[c]} - zero * sum));
     }
     shared_.leaky = attributes.has_array("m_neg") || attributes.has_array("n_neg");
     m_ = attributes.int32s("m", weights.columns(), INT32_LO, INT32_HI);

@@ -42,9 +42,10 @@ Order natural_order(std::int64_t count, const Kernels& kernels);
 // Columns in equal groups, each in the given order.
 class Columns {
 public:
-    // Reads arrays bias, m, n and optionally m_neg, n_neg, and attributes lo and hi. Proves every accumulator.
+    // Reads arrays bias, m, n and optionally m_neg, n_neg, and attributes lo and hi. Proves every accumulator,
+    // where kernels see activations less `center`.
     Columns(Attributes& attributes, const Weights& weights, const Layout& in, const Layout& out, std::int64_t groups,
-            const Kernels& kernels, Order order);
+            const Kernels& kernels, Order order, std::int32_t center = 0);
 
     Epilogue group(std::int64_t index) const;
 
