@@ -79,6 +79,7 @@ struct Grid {
 struct TileShape {
     std::uint8_t groups[5];  // by vectors of the panel: groups of pixels per tile
     bool sliding;            // a run is that of three neighbouring pixels' steps, so they share what they read
+    std::int32_t block;      // pixels that all panels see before the next ones; 0: as the sizes of caches suggest
 };
 
 // What is proved of the products w * (x - center) of a layer, for kernels that multiply signed bytes (Kernels::centred):
@@ -210,8 +211,9 @@ struct Kernels {
     // product rounded once, by the very instructions of the epilogue, so that it can be proved when a plan is built.
     void (*single_rescale)(const std::int32_t* acc, float scale, std::int32_t zero_point, std::int32_t* y,
                            int count) = nullptr;
-    // How to cut a job (its pixels are first..last-1) whose panels lie in the grid's order of columns.
-    TileShape (*shape)(const DotJob& job) = nullptr;
+    // How to cut a job (its pixels are first..last-1) whose panels lie in the grid's order of columns, with at most so
+    // many groups of pixels per tile.
+    TileShape (*shape)(const DotJob& job, int most_groups) = nullptr;
     bool centred = false;  // dot subtracts DotJob::products.center from activations
 };
 

@@ -9,20 +9,10 @@
 #include "ops/conv_window.h"
 #include "ops/panels.h"
 #include "ops/products.h"
+#include "ops/tiling.h"
 
 namespace subbyte {
 namespace {
-
-TileShape choose_shape(const Kernels& kernels, const Grid& grid, std::int64_t pixels, std::int64_t run,
-                       std::int64_t columns) {
-    if (kernels.shape == nullptr) return TileShape{};
-    DotJob job{};
-    job.grid = grid;
-    job.last = pixels;
-    job.steps = static_cast<std::int32_t>((run + 3) / 4);
-    job.columns = static_cast<std::int32_t>(columns);
-    return kernels.shape(job);
-}
 
 class Conv final : public Op {
 public:
@@ -33,8 +23,10 @@ public:
           groups_(groups),
           kernels_(build.kernels),
           fold_(window.dilation_w == 1 && groups == 1
-                    ? choose_fold(weights, window.stride_w, attributes.out().shape[1], build.kernels)
+                    ? choose_fold(attributes, weights, window.stride_w, build.kernels)
                     : 1),
+          tiling_(attributes, build.kernels, attributes.out().shape[0] * attributes.out().shape[1] / fold_,
+                  window.kernel_w == 3 && window.dilation_w == 1 && groups == 1),
           products_(prove_products(weights, attributes.in(0), build.kernels)),
           columns_(attributes, weights, attributes.in(0), attributes.out(), groups, build.kernels,
                    panel_order(weights.columns() / groups, build.kernels, fold_), products_.center),
@@ -45,7 +37,8 @@ public:
         const std::int64_t taps = wide.depth() / run_;
         const std::int64_t columns = wide.columns() / groups;
         const std::int64_t pixels = attributes.out().count() / wide.columns();
-        const bool pack = keep_packed(build.packing, wide.columns() * wide.depth(), taps, pixels);
+        const bool usual = keep_packed(build.packing, wide.columns() * wide.depth(), taps, pixels);
+        const bool pack = choose_packed(attributes, wide, usual);
         for (std::int64_t g = 0; g < groups; ++g) {
             panels_.emplace_back(wide.numbers.data() + g * columns * wide.depth(), Panels::Shape{columns, taps, run_},
                                  pixels, build.kernels, pack);
@@ -75,7 +68,7 @@ public:
                 taps_.push_back(static_cast<std::int32_t>(ky * window_.dilation_h * x.strides[0] +
                                                           kx * window_.dilation_w * channels));
         }
-        shape_ = choose_shape(kernels_, grid_, pixels_, run_, out_group_);
+        shape_ = tiling_.shape(grid_, pixels_, run_, out_group_);
     }
 
     void run(const Frame& frame, Part part) const override {
@@ -106,6 +99,7 @@ private:
     std::int64_t groups_;
     const Kernels& kernels_;
     std::int64_t fold_;  // result pixels that one pixel of the grid stands for
+    Tiling tiling_;
     Products products_;
     Columns columns_;
     bool rows_in_one_run_;
@@ -132,11 +126,13 @@ public:
                    panel_order(weights.columns(), build.kernels), products_.center),
           panels_(weights.numbers.data(), Panels::Shape{weights.columns(), 1, weights.depth()},
                   attributes.out().count() / weights.columns(), build.kernels,
-                  keep_packed(build.packing, weights.columns() * weights.depth(), 1,
-                              attributes.out().count() / weights.columns())),
+                  choose_packed(attributes, weights,
+                                keep_packed(build.packing, weights.columns() * weights.depth(), 1,
+                                            attributes.out().count() / weights.columns()))),
           depth_(weights.depth()),
           count_(weights.columns()),
-          pairs_fit_(pairs_fit(weights, weights.depth(), std::max(attributes.in(0).hi, attributes.in(0).zero_point))) {
+          pairs_fit_(pairs_fit(weights, weights.depth(), std::max(attributes.in(0).hi, attributes.in(0).zero_point))),
+          tiling_(attributes, build.kernels, attributes.out().count() / count_, false) {
         work = attributes.out().count() * depth_;
         scratch_bytes = panels_.scratch_bytes();
         weight_bytes = panels_.bytes();
@@ -149,7 +145,7 @@ public:
         pixels_ = y.count() / count_;
         grid_ = Grid{pixels_, depth_, 0, count_ * size, 0};
         if (x.shape.size() == 3) grid_ = Grid{x.shape[1], depth_, x.strides[0], count_ * size, y.strides[0] * size};
-        shape_ = choose_shape(kernels_, grid_, pixels_, depth_, count_);
+        shape_ = tiling_.shape(grid_, pixels_, depth_, count_);
     }
 
     void run(const Frame& frame, Part part) const override {
@@ -180,6 +176,7 @@ private:
     std::int64_t depth_;
     std::int64_t count_;
     bool pairs_fit_;
+    Tiling tiling_;
     std::int64_t pixels_ = 0;
     Grid grid_{};
     TileShape shape_{};
@@ -217,10 +214,11 @@ OpPtr make_conv(const Build& build) {
     if (groups > 1 && weights.columns() == groups && x.shape[2] == groups) {
         op = make_depthwise(build, a, w, weights);
     } else {
-        groups = merge_groups(weights, groups, build.kernels.lanes);
+        groups = merge_groups(a, weights, groups, build.kernels);
         op = std::make_unique<Conv>(build, a, w, groups, weights);
     }
     a.done();
+    op->knobs = a.knobs();
     return op;
 }
 
@@ -236,6 +234,7 @@ OpPtr make_linear(const Build& build) {
     a.result(shape);
     auto op = std::make_unique<Linear>(build, a, weights);
     a.done();
+    op->knobs = a.knobs();
     return op;
 }
 

@@ -17,7 +17,8 @@ public:
           kernels_(build.kernels),
           columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels,
                    natural_order(weights.columns(), build.kernels)),
-          panels_(pack_depthwise(weights, build.kernels), build.kernels, build.packing == Packing::packed) {
+          panels_(pack_depthwise(weights, build.kernels), build.kernels,
+                  choose_packed(attributes, weights, build.packing == Packing::packed)) {
         work = attributes.out().count() * weights.depth();
         scratch_bytes = panels_.scratch_bytes();
         weight_bytes = panels_.bytes();
@@ -142,7 +143,8 @@ public:
         channels_ = static_cast<std::int32_t>(y.shape[2]);
         width_ = y.shape[1];
         height_ = y.shape[0];
-        panels_ = Panels(lane_weights(weights), kernels_, build.packing == Packing::packed);
+        panels_ = Panels(lane_weights(weights), kernels_,
+                         choose_packed(attributes, weights, build.packing == Packing::packed));
         work = y.count() * weights.depth();
         scratch_bytes = panels_.scratch_bytes();
         weight_bytes = panels_.bytes();
@@ -215,7 +217,10 @@ private:
 OpPtr make_depthwise(const Build& build, Attributes& attributes, const ConvWindow& w, const Weights& weights) {
     const bool small = w.kernel_h == 3 && w.kernel_w == 3 && w.dilation_h == 1 && w.dilation_w == 1 &&
                        w.stride_h <= 2 && w.stride_w <= 2;
-    if (small && build.kernels.depthwise3 != nullptr)
+    const bool rows = small && build.kernels.depthwise3 != nullptr;
+    std::vector<std::string> ways = {"pixels"};
+    if (rows) ways.push_back("rows");
+    if (attributes.choose("depthwise", ways, ways.back()) == "rows")
         return std::make_unique<Depthwise3>(build, attributes, w, weights);
     return std::make_unique<DepthwiseAny>(build, attributes, w, weights);
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "ops/weights.h"
 #include "subbyte/plan.h"
 
 namespace subbyte {
@@ -39,6 +38,12 @@ bool keep_packed(Packing packing, std::int64_t numbers, std::int64_t taps, std::
     constexpr std::int64_t LARGE = std::int64_t{1} << 20;  // numbers that no second-level cache keeps beside others
     if (packing != Packing::automatic) return packing == Packing::packed;
     return numbers >= LARGE && taps == 1 && pixels <= THIN_PIXELS;
+}
+
+bool choose_packed(Attributes& attributes, const Weights& weights, bool usual) {
+    std::vector<std::string> ways = {"unpacked"};
+    if (usual || weights.levels <= MOST_LEVELS) ways.push_back("packed");
+    return attributes.choose("weights", ways, usual ? "packed" : "unpacked") == "packed";
 }
 
 Codebook::Codebook(const std::int8_t* numbers, std::int64_t count, bool padded) {

@@ -6,6 +6,7 @@
 
 #include "aligned_bytes.h"
 #include "kernels/packed.h"
+#include "ops/weights.h"
 #include "subbyte/kernels.h"
 #include "subbyte/spec.h"
 
@@ -13,6 +14,8 @@ namespace subbyte {
 
 // Packed weights are faster only where they come from beyond the caches and meet few pixels.
 bool keep_packed(Packing packing, std::int64_t numbers, std::int64_t taps, std::int64_t pixels);
+// That, or as chosen where the weights are of few levels.
+bool choose_packed(Attributes& attributes, const Weights& weights, bool usual);
 
 // Different numbers, ascending; a code is an index. With more numbers than codes can tell apart, or none: PLAIN_BITS.
 class Codebook {

@@ -33,6 +33,7 @@ Weights read_weights(Attributes& attributes, std::size_t rank) {
         attributes.fail("the weight's table has shape " + text(table.shape));
     Weights w;
     w.shape = codes.shape;
+    w.levels = table.shape[0];
     const auto columns = static_cast<std::size_t>(w.shape[0]);
     const std::vector<std::int32_t> zeros = attributes.int32s("weight_zero", w.shape[0], INT32_LO, INT32_HI);
     const auto* code = static_cast<const std::uint8_t*>(codes.data);
@@ -51,15 +52,18 @@ Weights read_weights(Attributes& attributes, std::size_t rank) {
     return w;
 }
 
-std::int64_t choose_fold(const Weights& weights, std::int64_t stride, std::int64_t width, const Kernels& kernels) {
+std::int64_t choose_fold(Attributes& attributes, const Weights& weights, std::int64_t stride, const Kernels& kernels) {
     const auto steps = [&](std::int64_t fold) {  // per result pixel, times 4; storing a vector costs about two steps
         return (weights.shape[1] * round_up((weights.shape[2] + (fold - 1) * stride) * weights.shape[3], 4) + 8) / fold;
     };
+    const std::int64_t panel = std::int64_t{kernels.lanes} * kernels.most_vectors;
     std::int64_t best = 1;
-    for (std::int64_t fold = 2; fold * weights.columns() <= kernels.lanes && width % fold == 0; fold *= 2) {
-        if (steps(fold) < steps(best)) best = fold;
+    Dims ways = {1};
+    for (std::int64_t f = 2; f * weights.columns() <= panel && attributes.out().shape[1] % f == 0; f *= 2) {
+        if (f * weights.columns() <= kernels.lanes && steps(f) < steps(best)) best = f;
+        ways.push_back(f);
     }
-    return best;
+    return attributes.choose("fold", ways, best);
 }
 
 Weights fold_pixels(const Weights& weights, std::int64_t fold, std::int64_t stride) {
@@ -67,6 +71,7 @@ Weights fold_pixels(const Weights& weights, std::int64_t fold, std::int64_t stri
     const std::int64_t run = weights.shape[2] * channels;
     const std::int64_t rows = weights.columns() * weights.shape[1];
     Weights folded;
+    folded.levels = weights.levels;
     folded.shape = {fold * weights.columns(), weights.shape[1], weights.shape[2] + (fold - 1) * stride, channels};
     const std::int64_t wide = folded.shape[2] * channels;
     folded.numbers.resize(static_cast<std::size_t>(fold * rows * wide));

@@ -13,6 +13,7 @@ namespace subbyte {
 struct Weights {
     Dims shape;
     std::vector<std::int8_t> numbers;
+    std::int64_t levels = 256;  // at most so many different numbers, zero points and padding aside
 
     std::int64_t columns() const { return shape[0]; }
     std::int64_t depth() const { return static_cast<std::int64_t>(numbers.size()) / shape[0]; }
@@ -21,9 +22,9 @@ struct Weights {
 // Reads arrays codes, table and weight_zero.
 Weights read_weights(Attributes& attributes, std::size_t rank);
 
-// How many neighbouring result pixels of a row of `width` to make at once, as columns of their own that fill up a
-// vector: their windows share most of what they read. weights are [columns, kernel_h, kernel_w, channels].
-std::int64_t choose_fold(const Weights& weights, std::int64_t stride, std::int64_t width, const Kernels& kernels);
+// How many neighbouring result pixels of a row to make at once, as columns of their own that fill up a vector (or as
+// chosen): their windows share most of what they read. weights are [columns, kernel_h, kernel_w, channels].
+std::int64_t choose_fold(Attributes& attributes, const Weights& weights, std::int64_t stride, const Kernels& kernels);
 // Weights [fold * columns, kernel_h, kernel_w + (fold - 1) * stride, channels], where pixel p's lie p strides further
 // among zeros.
 Weights fold_pixels(const Weights& weights, std::int64_t fold, std::int64_t stride);
