@@ -14,8 +14,11 @@ from subbyte.quantization.resolve import LayerChoice
 
 Reals = npt.NDArray[np.float64]
 
-BIAS_LIMIT = 2.0**30
-"""|bias| in accumulator units stays at or below this; the rest of int32 is the products'."""
+BIAS_LIMIT = 2.0**23
+"""|bias| in accumulator units stays at or below this, so that it and the products are exact in float32.
+
+Only channels whose weights are next to nothing beside their bias get there; a step of the 8-bit result is then 2**15
+units, far coarser than what their weights lose."""
 
 
 def quantize_layer_weight(
