@@ -207,7 +207,7 @@ def test_a_mean_joined_with_its_operand_has_no_shift_form():
 def test_bias_correction_restores_the_means():
     graph = conv_net().graph("fc")
     x = samples(256, 3, 8, 8)
-    recipe = sb.Recipe(name="plain", rules=(sb.Rule(weights="ternary", activations="uint8"),), bias_correction=False)
+    recipe = sb.Recipe(name="plain", rules=(sb.Rule(weights="ternary", activations="uint8"),), methods=())
     corrected = sb.Recipe(name="corrected", rules=recipe.rules)
     exact = FloatExecutor(graph).run({"x": x})["fc"].numpy().mean(0)
     off = [np.abs(sb.quantize(graph, x, recipe=r)(x).mean(0) - exact).max() for r in (recipe, corrected)]
