@@ -15,12 +15,22 @@ std::int64_t round_up(std::int64_t n, std::int64_t unit) {
     return (n + unit - 1) / unit * unit;
 }
 
-// The same ratio with a shift of 33 or more where m has room: (acc*2m + 2^n) >> (n+1) is (acc*m + 2^(n-1)) >> n.
+// The same ratio with a shift of 33 or more where m has room: (acc*2m + 2^n) >> (n+1) is (acc*m + 2^(n-1)) >> n. Where
+// that is possible m is no -2^31, which has no opposite.
 void raise_shift(std::int32_t& m, std::int32_t& n) {
-    while (n < 33 && m >= -(1 << 30) && m < (1 << 30)) {
+    if (m == INT32_MIN && n > 1) {
+        m /= 2;
+        --n;
+    }
+    while (n < 33 && m > -(1 << 30) && m < (1 << 30)) {
         m *= 2;
         ++n;
     }
+}
+
+// -2^31 has a shift of 1: every result but that of 0 is clamped, with 2^31 - 1 too.
+std::int32_t opposite(std::int32_t m) {
+    return m == INT32_MIN ? INT32_MAX : -m;
 }
 
 }  // namespace
@@ -41,11 +51,14 @@ Weights read_weights(Attributes& attributes, std::size_t rank) {
     std::memcpy(values.data(), table.data, values.size() * sizeof(std::int16_t));
     w.numbers.resize(static_cast<std::size_t>(product(w.shape, "weight")));
     const std::size_t depth = w.numbers.size() / columns;
+    for (const std::int32_t zero : zeros)
+        w.negated.push_back(zero != 0 && zero == values.front() + values.back());
     for (std::size_t i = 0; i < w.numbers.size(); ++i) {
         if (code[i] >= values.size())
             attributes.fail("a weight's code is " + std::to_string(code[i]) + " of " + std::to_string(values.size()) +
                             " levels");
-        const std::int64_t number = std::int64_t{values[code[i]]} - zeros[i / depth];
+        std::int64_t number = std::int64_t{values[code[i]]} - zeros[i / depth];
+        if (w.negated[i / depth]) number = -number;
         if (number < -128 || number > 127) attributes.fail("a weight is " + std::to_string(number) + ", outside int8");
         w.numbers[i] = static_cast<std::int8_t>(number);
     }
@@ -125,6 +138,7 @@ Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& i
         reach[c] = magnitude * largest(in) + std::abs(std::int64_t{bias_[c]});
         if (reach[c] > INT32_HI)
             attributes.fail("the accumulator of column " + std::to_string(c) + " may exceed 2^31 - 1");
+        if (weights.negated[c]) bias_[c] = -bias_[c];
         const std::int64_t zero = std::int64_t{in.zero_point} - center;
         bias_[c] = static_cast<std::int32_t>(static_cast<std::uint32_t>(std::int64_t{bias_[c]} - zero * sum));
     }
@@ -144,6 +158,7 @@ Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& i
         raise_shift(m_neg_[c], n_neg_[c]);
         shared_.high = shared_.high && n_[c] >= 33 && n_neg_[c] >= 33;
         rules[c] = allowed(c, reach[c], kernels);
+        if (weights.negated[c]) negate(c);
     }
     choose_rules(placed(rules, std::uint8_t{255}));
     bias_ = placed(bias_, 0);
@@ -153,6 +168,17 @@ Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& i
     n_neg_ = placed(n_neg_, 33);
     scale_ = placed(scale_, 0.0F);
     scale_neg_ = placed(scale_neg_, 0.0F);
+}
+
+// What held for acc now holds for -acc, so the two sides of a leaky slope change places.
+void Columns::negate(std::size_t c) {
+    std::swap(m_[c], m_neg_[c]);
+    std::swap(n_[c], n_neg_[c]);
+    std::swap(scale_[c], scale_neg_[c]);
+    m_[c] = opposite(m_[c]);
+    m_neg_[c] = opposite(m_neg_[c]);
+    scale_[c] = -scale_[c];
+    scale_neg_[c] = -scale_neg_[c];
 }
 
 std::uint8_t Columns::allowed(std::size_t c, std::int64_t reach, const Kernels& kernels) {

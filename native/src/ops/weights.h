@@ -9,11 +9,14 @@
 
 namespace subbyte {
 
-// Integers table[code] - zero_point as int8, [columns, ...] as in the graph.
+// Integers table[code] - zero_point as int8, [columns, ...] as in the graph. A column that is `negated` has the table's
+// numbers once its sign is changed, e.g. -1..2 of a table -2..1, and is kept so: then few numbers occur in all columns,
+// and acc * m = (-acc) * (-m) gives its results.
 struct Weights {
     Dims shape;
     std::vector<std::int8_t> numbers;
     std::int64_t levels = 256;  // at most so many different numbers, zero points and padding aside
+    std::vector<bool> negated;
 
     std::int64_t columns() const { return shape[0]; }
     std::int64_t depth() const { return static_cast<std::int64_t>(numbers.size()) / shape[0]; }
@@ -53,6 +56,7 @@ public:
 private:
     // What holds for a column: the formulas of Rule, as bits 1 << rule.
     std::uint8_t allowed(std::size_t c, std::int64_t reach, const Kernels& kernels);
+    void negate(std::size_t c);
     void choose_rules(const std::vector<std::uint8_t>& allowed);
     template <class T>
     std::vector<T> placed(const std::vector<T>& values, T rest) const;
