@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "ops/accumulation.h"
 #include "subbyte/engine.h"
 #include "subbyte/roofs.h"
 
@@ -157,6 +158,20 @@ void run(Engine& engine, const nb::list& inputs, const nb::list& outputs, std::i
     engine.run(from, to, batch, threads, keep);
 }
 
+using Int8Matrix = nb::ndarray<const std::int8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+// For tests and the profile: how one panel of at most a vector of columns adds up.
+std::vector<std::int32_t> windows(const Int8Matrix& weights, std::int64_t most, const std::string& isa) {
+    const subbyte::Kernels* kernels = subbyte::find_kernels(isa);
+    if (kernels == nullptr || !kernels->sums_in_int16) throw PlanError(isa + ": sums nothing in int16 here");
+    const auto columns = static_cast<std::int64_t>(weights.shape(0));
+    if (columns < 1 || columns > kernels->lanes || most < 0 || most > 255)
+        throw PlanError("windows: 1.." + std::to_string(kernels->lanes) + " columns and 0 <= most <= 255");
+    return subbyte::Accumulation(weights.data(), columns, 1, static_cast<std::int64_t>(weights.shape(1)), most,
+                                 *kernels)
+        .windows(0);
+}
+
 std::vector<std::pair<std::int64_t, std::int64_t>> profile(Engine& engine, const nb::list& inputs,
                                                            const nb::list& outputs, int threads, int repeats) {
     const auto layouts = [&](const std::vector<std::size_t>& values) {
@@ -201,6 +216,10 @@ NB_MODULE(_native, module) {
                "Multiply-accumulates of bytes per nanosecond that one core reaches from registers.");
     module.def("read_roof", &subbyte::read_roof, "bytes"_a, nb::call_guard<nb::gil_scoped_release>(),
                "Bytes per nanosecond that one core reads of a buffer of that size, again and again.");
+
+    module.def("windows", &windows, "weights"_a, "most"_a, "isa"_a,
+               "Steps of 4 products after which int16 sums of weights [columns, k] times 0..most move on to int32; "
+               "empty where they never fit.");
 
     nb::class_<Engine>(module, "Engine", "An immutable plan with its arenas; safe to run from several threads.")
         .def(

@@ -145,7 +145,7 @@ using Reader = void (*)(const std::uint8_t*, std::size_t, std::size_t);
 
 Reader best_reader() {
 #ifdef SUBBYTE_X86_KERNELS
-    if (find_kernels("avx512_vnni") != nullptr) return read_streams<Avx512Line>;
+    if (find_kernels("avx512bw") != nullptr) return read_streams<Avx512Line>;
     if (find_kernels("avx2") != nullptr) return read_streams<Avx2Line>;
 #endif
     return read_streams<PlainLine>;

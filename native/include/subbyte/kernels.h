@@ -55,6 +55,7 @@ struct Epilogue {
     const std::int32_t* n;
     const std::int32_t* m_neg;  // for acc < 0; the same arrays as m and n where there is no leaky slope
     const std::int32_t* n_neg;
+    const std::int32_t* lift;  // or nullptr: bits by which sums have room to grow so that n + lift >= 33; see `high`
     bool leaky;
     bool high;           // every shift is >= 33, so the high half of acc * m decides and 32-bit adds do
     const Rule* rules;   // by vector of columns; the same for all vectors of a panel
@@ -73,6 +74,20 @@ struct Grid {
     std::ptrdiff_t in_row;
     std::ptrdiff_t out_step;
     std::ptrdiff_t out_row;
+};
+
+// How kernels that sum bytes through vpmaddubsw (two products in a saturating int16) add up a panel.
+enum class Accumulate : std::uint8_t {
+    exact,    // two products may saturate: bytes are widened first
+    steps,    // two products fit: every step goes on to int32
+    windows,  // int16 sums over the steps of a window, then int32
+    once,     // all steps are one window
+};
+
+struct PanelSum {
+    Accumulate how;
+    const std::int32_t* lengths;  // of the windows, in steps; one more may be read
+    std::int32_t count;
 };
 
 // How a kernel cuts the pixels of one layer, chosen once when the plan is built; kernels without a choice ignore it.
@@ -103,8 +118,8 @@ struct DotJob {
     const std::int8_t* panels;
     std::int32_t columns;
     TileShape shape;
-    bool pairs_fit;  // every sum of two neighbouring products fits int16
     Products products;
+    const PanelSum* sums;  // of every panel; for kernels with sums_in_int16 only
     Epilogue epilogue;
 };
 
@@ -215,6 +230,7 @@ struct Kernels {
     // many groups of pixels per tile.
     TileShape (*shape)(const DotJob& job, int most_groups) = nullptr;
     bool centred = false;  // dot subtracts DotJob::products.center from activations
+    bool sums_in_int16 = false;  // dot reads DotJob::sums
 };
 
 }  // namespace subbyte

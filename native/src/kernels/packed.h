@@ -66,6 +66,9 @@ extern const PackedKernels PACKED;
 namespace avx2 {
 extern const PackedKernels PACKED;
 }
+namespace avx512bw {
+extern const PackedKernels PACKED;
+}
 namespace avx512_vnni {
 extern const PackedKernels PACKED;
 }

@@ -40,12 +40,11 @@ public:
         const bool usual = keep_packed(build.packing, wide.columns() * wide.depth(), taps, pixels);
         const bool pack = choose_packed(attributes, wide, usual);
         for (std::int64_t g = 0; g < groups; ++g) {
-            panels_.emplace_back(wide.numbers.data() + g * columns * wide.depth(), Panels::Shape{columns, taps, run_},
-                                 pixels, build.kernels, pack);
+            panels_.emplace_back(wide.numbers.data() + g * columns * wide.depth(),
+                                 Panels::Shape{columns, taps, run_, pixels}, attributes.in(0), build.kernels, pack);
             scratch_bytes = std::max(scratch_bytes, panels_.back().scratch_bytes());
             weight_bytes += panels_.back().bytes();
         }
-        pairs_fit_ = pairs_fit(wide, run_, std::max(attributes.in(0).hi, attributes.in(0).zero_point));
         work = attributes.out().count() * weights.depth();
     }
 
@@ -84,7 +83,6 @@ public:
         job.steps = static_cast<std::int32_t>((run_ + 3) / 4);
         job.columns = static_cast<std::int32_t>(out_group_);
         job.shape = shape_;
-        job.pairs_fit = pairs_fit_;
         job.products = products_;
         for (std::int64_t g = 0; g < groups_; ++g) {
             job.epilogue = columns_.group(g);
@@ -103,7 +101,6 @@ private:
     Products products_;
     Columns columns_;
     bool rows_in_one_run_;
-    bool pairs_fit_ = false;
     std::vector<Panels> panels_;  // one per group
     std::int64_t run_ = 1;
     std::int64_t first_ = 0;
@@ -124,14 +121,14 @@ public:
           products_(prove_products(weights, attributes.in(0), build.kernels)),
           columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels,
                    panel_order(weights.columns(), build.kernels), products_.center),
-          panels_(weights.numbers.data(), Panels::Shape{weights.columns(), 1, weights.depth()},
-                  attributes.out().count() / weights.columns(), build.kernels,
+          panels_(weights.numbers.data(),
+                  Panels::Shape{weights.columns(), 1, weights.depth(), attributes.out().count() / weights.columns()},
+                  attributes.in(0), build.kernels,
                   choose_packed(attributes, weights,
                                 keep_packed(build.packing, weights.columns() * weights.depth(), 1,
                                             attributes.out().count() / weights.columns()))),
           depth_(weights.depth()),
           count_(weights.columns()),
-          pairs_fit_(pairs_fit(weights, weights.depth(), std::max(attributes.in(0).hi, attributes.in(0).zero_point))),
           tiling_(attributes, build.kernels, attributes.out().count() / count_, false) {
         work = attributes.out().count() * depth_;
         scratch_bytes = panels_.scratch_bytes();
@@ -162,7 +159,6 @@ public:
         job.steps = static_cast<std::int32_t>((depth_ + 3) / 4);
         job.columns = static_cast<std::int32_t>(count_);
         job.shape = shape_;
-        job.pairs_fit = pairs_fit_;
         job.products = products_;
         job.epilogue = columns_.group(0);
         panels_.dot(job, frame.scratch(part.index));
@@ -175,7 +171,6 @@ private:
     Panels panels_;
     std::int64_t depth_;
     std::int64_t count_;
-    bool pairs_fit_;
     Tiling tiling_;
     std::int64_t pixels_ = 0;
     Grid grid_{};

@@ -63,11 +63,12 @@ Codebook::Codebook(const std::int8_t* numbers, std::int64_t count, bool padded) 
         ++bits_;
 }
 
-Panels::Panels(const std::int8_t* numbers, const Shape& shape, std::int64_t pixels, const Kernels& kernels,
+Panels::Panels(const std::int8_t* numbers, const Shape& shape, const Layout& in, const Kernels& kernels,
                bool pack_them)
     : kernels_(&kernels),
       packed_(&packed_kernels(kernels)),
       shape_(shape),
+      sums_(numbers, shape.columns, shape.taps, shape.run, std::max(in.hi, in.zero_point), kernels),
       vector_bytes_(std::int64_t{4} * kernels.lanes) {
     const std::vector<std::int8_t> plain = pack_panels(numbers, shape.columns, shape.taps, shape.run, kernels);
     std::vector<std::int64_t> panels;
@@ -82,8 +83,8 @@ Panels::Panels(const std::int8_t* numbers, const Shape& shape, std::int64_t pixe
     const std::int64_t count = shape.columns * shape.taps * shape.run;
     pack(plain, panels, pack_them ? Codebook(numbers, count, shape.run % 4 != 0) : Codebook());
     const bool thin = packed_->thin != nullptr && packed_->vectors == kernels.most_vectors &&
-                      shape.taps == 1 && pixels <= THIN_PIXELS && wide_panels_ > 0;
-    thin_pixels_ = thin ? pixels : 0;
+                      shape.taps == 1 && shape.pixels <= THIN_PIXELS && wide_panels_ > 0;
+    thin_pixels_ = thin ? shape.pixels : 0;
 }
 
 Panels::Panels(const std::vector<std::int8_t>& plain, const Kernels& kernels, bool pack_them)
@@ -159,11 +160,13 @@ DotJob Panels::share(DotJob job, std::size_t first, std::size_t last) const {
     const std::int64_t columns = vectors(first, last) / steps * kernels_->lanes;
     job.columns = static_cast<std::int32_t>(std::min(columns, job.columns - column));
     job.out += column * (job.epilogue.wide ? 2 : 1);
+    job.sums = sums_.from(first);
     job.epilogue.bias += column;
     job.epilogue.m += column;
     job.epilogue.n += column;
     job.epilogue.m_neg += column;
     job.epilogue.n_neg += column;
+    if (job.epilogue.lift != nullptr) job.epilogue.lift += column;
     job.epilogue.scale += column;
     job.epilogue.scale_neg += column;
     job.epilogue.rules += column / kernels_->lanes;
@@ -174,6 +177,7 @@ void Panels::dot(DotJob job, std::uint8_t* scratch) const {
     const std::size_t panels = starts_.size() - 1;
     if (bits_ == PLAIN_BITS && thin_pixels_ == 0) {
         job.panels = reinterpret_cast<const std::int8_t*>(data_.data());
+        job.sums = sums_.from(0);
         kernels_->dot(job);
         return;
     }
@@ -213,7 +217,7 @@ void Panels::dot_thin(DotJob job, std::uint8_t* scratch) const {
         std::memset(x + i * pitch() + shape_.run, 0, static_cast<std::size_t>(pitch() - shape_.run));
         std::memcpy(sums + i * wide_columns(), job.epilogue.bias, static_cast<std::size_t>(4 * wide_columns()));
     }
-    packed_->thin({data_.data(), table_, bits_, job.pairs_fit, x, pitch(), pixels, job.steps,
+    packed_->thin({data_.data(), table_, bits_, sums_.pairs_fit(), x, pitch(), pixels, job.steps,
                    static_cast<std::int32_t>(wide_panels_), sums, wide_columns()});
     job.steps = 0;
     job.tap_count = 0;

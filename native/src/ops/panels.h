@@ -6,8 +6,10 @@
 
 #include "aligned_bytes.h"
 #include "kernels/packed.h"
+#include "ops/accumulation.h"
 #include "ops/weights.h"
 #include "subbyte/kernels.h"
+#include "subbyte/plan.h"
 #include "subbyte/spec.h"
 
 namespace subbyte {
@@ -42,11 +44,12 @@ public:
         std::int64_t columns;
         std::int64_t taps;
         std::int64_t run;
+        std::int64_t pixels;  // that the layer computes
     };
 
     Panels() = default;
-    // From numbers [columns][taps][run]; pixels: how many the layer computes.
-    Panels(const std::int8_t* numbers, const Shape& shape, std::int64_t pixels, const Kernels& kernels, bool pack);
+    // From numbers [columns][taps][run], which meet the input's.
+    Panels(const std::int8_t* numbers, const Shape& shape, const Layout& in, const Kernels& kernels, bool pack);
     // From whole vectors in any order of their own, for kernels other than dot.
     Panels(const std::vector<std::int8_t>& plain, const Kernels& kernels, bool pack);
 
@@ -73,6 +76,7 @@ private:
     int bits_ = PLAIN_BITS;
     std::int8_t table_[MOST_LEVELS] = {};
     Shape shape_{};
+    Accumulation sums_;
     std::int64_t vector_bytes_ = 0;
     std::vector<std::int64_t> starts_;   // of every panel and of the end, in vectors
     std::vector<std::int64_t> offsets_;  // the same in bytes of data_

@@ -11,6 +11,8 @@
 namespace subbyte {
 namespace {
 
+constexpr std::int32_t MOST_SHIFT = 62;
+
 std::int64_t round_up(std::int64_t n, std::int64_t unit) {
     return (n + unit - 1) / unit * unit;
 }
@@ -144,9 +146,9 @@ Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& i
     }
     shared_.leaky = attributes.has_array("m_neg") || attributes.has_array("n_neg");
     m_ = attributes.int32s("m", weights.columns(), INT32_LO, INT32_HI);
-    n_ = attributes.int32s("n", weights.columns(), 1, 62);
+    n_ = attributes.int32s("n", weights.columns(), 1, MOST_SHIFT);
     m_neg_ = shared_.leaky ? attributes.int32s("m_neg", weights.columns(), INT32_LO, INT32_HI) : m_;
-    n_neg_ = shared_.leaky ? attributes.int32s("n_neg", weights.columns(), 1, 62) : n_;
+    n_neg_ = shared_.leaky ? attributes.int32s("n_neg", weights.columns(), 1, MOST_SHIFT) : n_;
     shared_.wide = out.storage == Storage::i16;
     shared_.zero_point = out.zero_point;
     scale_.resize(m_.size());
@@ -161,6 +163,7 @@ Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& i
         if (weights.negated[c]) negate(c);
     }
     choose_rules(placed(rules, std::uint8_t{255}));
+    if (!shared_.high) lift(reach);
     bias_ = placed(bias_, 0);
     m_ = placed(m_, 0);
     n_ = placed(n_, 33);
@@ -195,6 +198,15 @@ std::uint8_t Columns::allowed(std::size_t c, std::int64_t reach, const Kernels& 
     const bool high = joins(positive) && joins(negative);
     return static_cast<std::uint8_t>(single << static_cast<int>(Rule::single) | high << static_cast<int>(Rule::high) |
                                      1 << static_cast<int>(Rule::any));
+}
+
+void Columns::lift(const std::vector<std::int64_t>& reach) {
+    std::vector<std::int32_t> bits(reach.size());
+    for (std::size_t c = 0; c < reach.size(); ++c) {
+        bits[c] = std::max(0, 33 - std::min(n_[c], n_neg_[c]));
+        if (reach[c] << bits[c] > INT32_HI || std::max(n_[c], n_neg_[c]) + bits[c] > MOST_SHIFT) return;
+    }
+    lift_ = placed(bits, 0);
 }
 
 // Every panel follows the fastest rule that all of its columns allow.
@@ -232,6 +244,7 @@ Epilogue Columns::group(std::int64_t index) const {
     e.n = n_.data() + at;
     e.m_neg = m_neg_.data() + at;
     e.n_neg = n_neg_.data() + at;
+    e.lift = lift_.empty() ? nullptr : lift_.data() + at;
     e.scale = scale_.data() + at;
     e.scale_neg = scale_neg_.data() + at;
     e.rules = rules_.data() + at / static_cast<std::size_t>(lanes_);
@@ -277,19 +290,6 @@ std::vector<std::int8_t> pack_depthwise(const Weights& weights, const Kernels& k
         }
     }
     return packed;
-}
-
-bool pairs_fit(const Weights& weights, std::int64_t run, std::int64_t most) {
-    const auto n = static_cast<std::int64_t>(weights.numbers.size());
-    for (std::int64_t start = 0; start < n; start += run) {
-        for (std::int64_t k = start; k < start + run; k += 2) {
-            const std::int64_t a = weights.numbers[static_cast<std::size_t>(k)];
-            const std::int64_t b = k + 1 < start + run ? weights.numbers[static_cast<std::size_t>(k + 1)] : 0;
-            if (most * (std::max<std::int64_t>(a, 0) + std::max<std::int64_t>(b, 0)) > 32767) return false;
-            if (most * (std::min<std::int64_t>(a, 0) + std::min<std::int64_t>(b, 0)) < -32768) return false;
-        }
-    }
-    return true;
 }
 
 }  // namespace subbyte

@@ -57,6 +57,8 @@ private:
     // What holds for a column: the formulas of Rule, as bits 1 << rule.
     std::uint8_t allowed(std::size_t c, std::int64_t reach, const Kernels& kernels);
     void negate(std::size_t c);
+    // Where some shift is below 33: whether all sums, at most `reach`, can be shifted left until none is.
+    void lift(const std::vector<std::int64_t>& reach);
     void choose_rules(const std::vector<std::uint8_t>& allowed);
     template <class T>
     std::vector<T> placed(const std::vector<T>& values, T rest) const;
@@ -65,7 +67,7 @@ private:
     Order order_;
     std::int64_t per_group_;
     std::int64_t groups_;
-    std::vector<std::int32_t> bias_, m_, n_, m_neg_, n_neg_;
+    std::vector<std::int32_t> bias_, m_, n_, m_neg_, n_neg_, lift_;
     std::vector<float> scale_, scale_neg_;
     std::vector<Rule> rules_;  // by vector
     Epilogue shared_{};
@@ -76,7 +78,5 @@ std::vector<std::int8_t> pack_panels(const std::int8_t* numbers, std::int64_t co
                                      std::int64_t run, const Kernels& kernels);
 // Panels of a depthwise convolution: numbers [channels][taps].
 std::vector<std::int8_t> pack_depthwise(const Weights& weights, const Kernels& kernels);
-// Whether w[k] * x + w[k + 1] * x' fits int16 for all even k of a run and 0 <= x, x' <= most.
-bool pairs_fit(const Weights& weights, std::int64_t run, std::int64_t most);
 
 }  // namespace subbyte

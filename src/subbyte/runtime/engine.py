@@ -29,8 +29,8 @@ WEIGHTS = ("auto", "packed", "unpacked")
 class Engine:
     """An integer graph on the native engine; immutable, safe to run from several threads at once.
 
-    The environment variable ``SUBBYTE_ISA`` (portable, avx2, avx512_vnni, avx512_vbmi) forces the instruction set of
-    engines that are built while it is set; every one gives the same integers.
+    The environment variable ``SUBBYTE_ISA`` (portable, avx2, avx512bw, avx512_vnni, avx512_vbmi) forces the
+    instruction set of engines that are built while it is set; every one gives the same integers.
 
     Args:
         graph: of the integer dialect, as ``verify`` accepts it.
