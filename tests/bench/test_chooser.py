@@ -88,7 +88,7 @@ def test_all_layers_try_their_ways_at_once() -> None:
     machine = Machine({str(node): {"block": ways} for node in range(20)})
     reported: list[int] = []
     choose(machine, alone(machine), lambda done, what: reported.append(done))
-    assert len(machine.trials) == 4
+    assert len(machine.trials) == 4  # nothing won, so nothing is confirmed
     assert reported == [1, 2, 3, 4]
 
 
@@ -117,6 +117,19 @@ def test_a_ratio_is_taken_within_rounds() -> None:
     holder, rival = [{"a": 10}, {"a": 1000}, {"a": 20}], [{"a": 5}, {"a": 500}, {"a": 40}]
     assert ratio(holder, rival, ["a"]) == 0.5
     assert ratio([{"a": 0}], [{"a": 0}], ["a"]) == 0
+
+
+def test_luck_is_not_kept() -> None:
+    class Lucky(Machine):
+        def duel(self, holder: Choices, rival: Choices) -> tuple[Times, Times]:
+            times = super().duel(holder, rival)
+            if len(self.trials) == 1:
+                times = times[0], [{"a": spent["a"] // 2} for spent in times[1]]
+            return times
+
+    machine = Lucky({"a": {"block": {"0": 1.0, "48": 1.0}}})
+    assert choose(machine, alone(machine)) == {"layer a": {}}
+    assert len(machine.trials) == 2
 
 
 def test_nothing_to_choose() -> None:

@@ -48,7 +48,8 @@ def test_kernels(capsys, monkeypatch):
     assert {row["pair"] for row in rows} == set(kernels.PAIRS)
     text = call(capsys, "bench", "--kernels", "--quick")
     assert "x31_w17" in text
-    assert "x of w8a8" in text
+    assert "speed over w8a8" in text
+    assert "M = 256" in text
 
 
 @pytest.mark.parametrize(

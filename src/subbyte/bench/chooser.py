@@ -61,7 +61,7 @@ def choose(
         for key in knobs:
             chosen.setdefault(key, {})
         if not pending:
-            return chosen
+            return _confirmed(bench, chosen, layers)
         rivals = {key: [way for way in knob.ways if way != knob.chosen] for key, knob in pending.items()}
         best = dict.fromkeys(pending, MARGIN)
         winners: dict[str, str] = {}
@@ -79,6 +79,17 @@ def choose(
             turned.setdefault(key, set()).add(knob.name)
             if key in winners:
                 chosen[key][knob.name] = winners[key]
+
+
+def _confirmed(
+    bench: Bench, chosen: Mapping[str, dict[str, str]], layers: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    """Only what wins once more: the best of many rivals may owe it to luck."""
+    if not any(chosen.values()):
+        return dict(chosen)
+    times = bench.duel({}, _by_node(chosen, layers))
+    nodes = {key: [node for node, of in layers.items() if of == key] for key in chosen}
+    return {key: c if c and ratio(*times, nodes[key]) < MARGIN else {} for key, c in chosen.items()}
 
 
 def ratio(holder: Times, rival: Times, nodes: Sequence[str]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from subbyte.cli.output import progress, show_json, show_lines, show_table
 from subbyte.errors import SubbyteError
 
 if TYPE_CHECKING:
+    from subbyte.bench.kernels import KernelRow
     from subbyte.bench.layers import Breakdown
     from subbyte.model import QuantizedModel
 
@@ -121,7 +123,7 @@ def _layer_rows(found: Breakdown) -> list[tuple[Any, ...]]:
         (
             row.name,
             row.op,
-            row.module,
+            "" if row.module == row.name else row.module,
             round(row.nanoseconds / 1e3, 2),
             round(row.median_nanoseconds / 1e3, 2),
             round(100 * row.nanoseconds / whole, 1),
@@ -162,24 +164,22 @@ def _kernels(*, quick: bool, threads: int, as_json: bool, quiet: bool) -> int:
     if as_json:
         show_json([asdict(row) for row in rows])
         return 0
-    shown = [
-        (
-            row.pair,
-            row.way,
-            "yes" if row.usual else "",
-            row.inputs,
-            row.outputs,
-            row.rows,
-            round(row.microseconds, 2),
-            round(row.gmacs, 1),
-            round(row.over_int8, 2),
-            row.weight_bytes,
-        )
-        for row in rows
-        if row.fastest or row.usual
-    ]
-    columns = ("formats", "way", "usual", "K", "N", "M", "us", "GMAC/s", f"x of {BASE}", "weight bytes")
-    show_table(
-        "Products [M x K] times [K x N]: the fastest way of every pair of formats, and the usual one", columns, shown
-    )
+    ways = sorted({row.rows for row in rows})
+    for shape in dict.fromkeys((row.inputs, row.outputs) for row in rows):
+        of_shape = [row for row in rows if (row.inputs, row.outputs) == shape]
+        found = {row.pair: [row.pair] for row in of_shape}
+        for count, (pair, cells) in itertools.product(ways, found.items()):
+            cells.append(_cell([row for row in of_shape if (row.rows, row.pair) == (count, pair)]))
+        title = f"[M x {shape[0]}] x [{shape[0]} x {shape[1]}]: speed over {BASE} (in parentheses: usual, where slower)"
+        show_table(title, ("formats", *(f"M = {count}" for count in ways)), list(found.values()))
     return 0
+
+
+def _cell(rows: list[KernelRow]) -> str:
+    """Of one product in one pair of formats."""
+    from subbyte.bench.chooser import MARGIN
+
+    best, usual = next(row for row in rows if row.fastest), next(row for row in rows if row.usual)
+    if best.over_int8 * MARGIN <= usual.over_int8:  # no better than noise
+        return f"{usual.over_int8:.2f}x"
+    return f"{best.over_int8:.2f}x {best.way} ({usual.over_int8:.2f}x)"
