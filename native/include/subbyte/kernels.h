@@ -162,6 +162,7 @@ struct Depthwise3Job {
     std::int32_t segment_count;
     const std::int8_t* weights;  // [segment][2][3][vector byte][4]: (w0, w1, w2, 0), then (0, w0, w1, w2)
     bool sums_fit;               // every sum of a channel's products fits int16
+    Products products;
     Epilogue epilogue;           // [segment][vector byte]
 };
 
@@ -229,7 +230,7 @@ struct Kernels {
     // How to cut a job (its pixels are first..last-1) whose panels lie in the grid's order of columns, with at most so
     // many groups of pixels per tile.
     TileShape (*shape)(const DotJob& job, int most_groups) = nullptr;
-    bool centred = false;  // dot subtracts DotJob::products.center from activations
+    bool centred = false;  // dot and depthwise3 subtract products.center from activations
     bool sums_in_int16 = false;  // dot reads DotJob::sums
 };
 
