@@ -114,10 +114,10 @@ struct SlidingTile {
     }
 };
 
-static TileShape shape(const DotJob& job, int most_groups) {
+static TileShape shape(const DotJob& job) {
     TileShape s{};
     for (int vectors = 1; vectors <= Tile::MOST; vectors *= 2)
-        s.groups[vectors] = even_groups<Tile>(job, vectors, most_groups);
+        s.groups[vectors] = even_groups<Tile>(job, vectors);
     const std::ptrdiff_t step = Groups(job, 1).in_step();
     s.sliding = job.columns <= LANES && step % 4 == 0 && 4 * std::ptrdiff_t{job.steps} == SlidingTile::PLACES * step;
     return s;

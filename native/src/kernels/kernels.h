@@ -10,9 +10,6 @@ extern const Kernels KERNELS;
 namespace avx2 {
 extern const Kernels KERNELS;
 }
-namespace avx512bw {
-extern const Kernels KERNELS;
-}
 namespace avx512_vnni {
 extern const Kernels KERNELS;
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "ops/conv_window.h"
-#include "ops/products.h"
 #include "ops/panels.h"
 
 namespace subbyte {
@@ -18,8 +17,7 @@ public:
           kernels_(build.kernels),
           columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels,
                    natural_order(weights.columns(), build.kernels)),
-          panels_(pack_depthwise(weights, build.kernels), build.kernels,
-                  choose_packed(attributes, weights, build.packing == Packing::packed)) {
+          panels_(pack_depthwise(weights, build.kernels), build.kernels, build.packing) {
         work = attributes.out().count() * weights.depth();
         scratch_bytes = panels_.scratch_bytes();
         weight_bytes = panels_.bytes();
@@ -79,7 +77,7 @@ std::vector<DepthwiseSegment> cut(int bytes, int channels, std::int64_t width, c
     // Neighbouring pixels that lie densely in input and result make one run of bytes; so do those of a stride of 2
     // whose vectors the kernel can split into even and odd pixels.
     const auto pixels = static_cast<int>(std::min<std::int64_t>(bytes / channels, width));
-    const bool splits = bytes >= 32 && window.stride_h == 2 && pixels * channels == bytes && channels % 8 == 0;
+    const bool splits = window.stride_h == 2 && pixels * channels == bytes && channels % 8 == 0;
     if (channels <= bytes / 2 && (window.stride_w == 1 || splits)) return {{0, channels, pixels, 1}};
     std::vector<DepthwiseSegment> segments;
     for (int first = 0; first < channels; first += bytes) {
@@ -114,9 +112,8 @@ Order lanes_of(const std::vector<DepthwiseSegment>& segments, std::int64_t chann
     return order;
 }
 
-// Whether every sum of products of one channel with numbers of low..high (low <= 0 <= high) fits int16, whatever their
-// order.
-bool sums_fit(const Weights& weights, std::int64_t low, std::int64_t high) {
+// Whether every sum of products of one channel fits int16, whatever their order.
+bool sums_fit(const Weights& weights, std::int64_t most) {
     const auto depth = static_cast<std::size_t>(weights.depth());
     for (std::size_t first = 0; first < weights.numbers.size(); first += depth) {
         std::int64_t above = 0;
@@ -125,7 +122,7 @@ bool sums_fit(const Weights& weights, std::int64_t low, std::int64_t high) {
             above += std::max<std::int64_t>(weights.numbers[k], 0);
             below += std::min<std::int64_t>(weights.numbers[k], 0);
         }
-        if (above * high + below * low > 32767 || above * low + below * high < -32768) return false;
+        if (above * most > 32767 || below * most < -32768) return false;
     }
     return true;
 }
@@ -139,16 +136,13 @@ public:
           segments_(cut(4 * kernels_.lanes, static_cast<std::int32_t>(attributes.out().shape[2]),
                         attributes.out().shape[1], window)),
           order_(lanes_of(segments_, weights.columns(), kernels_.lanes)),
-          products_(prove_products(weights, attributes.in(0), build.kernels)),
-          columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels, order_, products_.center),
-          sums_fit_(sums_fit(weights, -products_.center,
-                             std::max(attributes.in(0).hi, attributes.in(0).zero_point) - products_.center)) {
+          columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels, order_),
+          sums_fit_(sums_fit(weights, std::max(attributes.in(0).hi, attributes.in(0).zero_point))) {
         const Layout& y = attributes.out();
         channels_ = static_cast<std::int32_t>(y.shape[2]);
         width_ = y.shape[1];
         height_ = y.shape[0];
-        panels_ = Panels(lane_weights(weights), kernels_,
-                         choose_packed(attributes, weights, build.packing == Packing::packed));
+        panels_ = Panels(lane_weights(weights), kernels_, build.packing);
         work = y.count() * weights.depth();
         scratch_bytes = panels_.scratch_bytes();
         weight_bytes = panels_.bytes();
@@ -180,7 +174,6 @@ public:
         job.segment_count = static_cast<std::int32_t>(segments_.size());
         job.weights = panels_.unpacked(frame.scratch(part.index));
         job.sums_fit = sums_fit_;
-        job.products = products_;
         job.epilogue = columns_.group(0);
         kernels_.depthwise3(job);
     }
@@ -210,7 +203,6 @@ private:
     const Kernels& kernels_;
     std::vector<DepthwiseSegment> segments_;
     Order order_;
-    Products products_;
     Columns columns_;
     bool sums_fit_;
     std::int32_t channels_ = 0;
@@ -223,10 +215,7 @@ private:
 OpPtr make_depthwise(const Build& build, Attributes& attributes, const ConvWindow& w, const Weights& weights) {
     const bool small = w.kernel_h == 3 && w.kernel_w == 3 && w.dilation_h == 1 && w.dilation_w == 1 &&
                        w.stride_h <= 2 && w.stride_w <= 2;
-    const bool rows = small && build.kernels.depthwise3 != nullptr;
-    std::vector<std::string> ways = {"pixels"};
-    if (rows) ways.push_back("rows");
-    if (attributes.choose("depthwise", ways, ways.back()) == "rows")
+    if (small && build.kernels.depthwise3 != nullptr)
         return std::make_unique<Depthwise3>(build, attributes, w, weights);
     return std::make_unique<DepthwiseAny>(build, attributes, w, weights);
 }

@@ -1,9 +1,22 @@
-// Included inside the namespace of AVX-512 kernels, before packed.inc: vectors of 64 bytes.
+// Packed weights on AVX-512 with VNNI.
+
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/packed.h"
+
+namespace subbyte {
+namespace avx512_vnni {
 
 using Vec = __m512i;
 constexpr int BYTES = 64;
+constexpr int VECTORS = 4;
+constexpr bool ALWAYS_FITS = true;
 
 #define UNROLL _Pragma("GCC unroll 16")
+#define INLINE inline __attribute__((always_inline))
 
 static inline Vec load(const void* p) {
     return _mm512_loadu_si512(p);
@@ -47,6 +60,23 @@ static inline Vec lookup(Vec numbers, Vec index) {
     return _mm512_shuffle_epi8(numbers, index);
 }
 
+static inline Vec all(std::int32_t number) {
+    return _mm512_set1_epi32(number);
+}
+
+static inline Vec add(Vec a, Vec b) {
+    return _mm512_add_epi32(a, b);
+}
+
+static inline Vec scaled(Vec v, std::int32_t factor) {
+    return _mm512_mullo_epi32(v, _mm512_set1_epi32(factor));
+}
+
+template <int N>
+static inline Vec shifted(Vec v) {
+    return _mm512_srli_epi32(v, N);
+}
+
 static inline void pin(Vec& v) {
     asm("" : "+v"(v));
 }
@@ -56,3 +86,16 @@ static inline Vec four(const std::uint8_t* x) {
     std::memcpy(&word, x, 4);
     return _mm512_set1_epi32(word);
 }
+
+template <bool>
+static inline Vec dot(Vec sum, Vec x, Vec w) {
+    return _mm512_dpbusd_epi32(sum, x, w);
+}
+
+#include "packed.inc"
+#include "thin.inc"
+
+const PackedKernels PACKED = {VECTORS, unpack, thin};
+
+}  // namespace avx512_vnni
+}  // namespace subbyte
