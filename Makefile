@@ -21,7 +21,7 @@ SOURCES := $(shell find src native cmake CMakeLists.txt CMakePresets.json pyproj
 TOOLS   := $(STAMPS)/tools-$(call digest,pyproject.toml constraints.txt)
 PACKAGE := $(STAMPS)/package-$(shell echo $(SOURCES) | cat - $(SOURCES) constraints.txt | cksum | cut -d ' ' -f 1)
 
-.PHONY: demo test test-all lint bench bench-cpu format sanitize setup-arm test-arm install clean help
+.PHONY: demo test test-all lint bench bench-accuracy bench-cpu format sanitize setup-arm test-arm install clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -43,10 +43,12 @@ lint: $(PACKAGE)  ## ruff, mypy --strict, floors of the imports, house rules
 	$(BIN)/lint-imports
 	$(BIN)/python tools/house_rules.py
 
-bench: $(PACKAGE)  ## accuracy of every recipe on the real networks of ../shared/data; writes docs/results
+bench: bench-cpu  ## speed: every target, in one run of less than 30 minutes; writes docs/results/cpu.md
+
+bench-accuracy: $(PACKAGE)  ## accuracy of every recipe on the real networks of ../shared/data; writes docs/results
 	$(BIN)/python -m benchmarks.accuracy
 
-bench-cpu: $(PEERS)  ## speed against LiteRT, ONNX Runtime and OpenVINO (QUESTION=nets for a part); writes docs/results
+bench-cpu: $(PEERS)  ## a part of it (QUESTION=nets): LiteRT, ONNX Runtime and OpenVINO beside our engine
 	$(PEERS_BIN)/python -m benchmarks.cpu $(QUESTION)
 
 format: $(TOOLS)  ## let ruff format and mend what it can

@@ -3,16 +3,22 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/map.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
+#include "ops/accumulation.h"
 #include "subbyte/engine.h"
+#include "subbyte/roofs.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -67,8 +73,9 @@ public:
     }
 
     void op(const std::string& kind, const std::string& name, const std::vector<std::int64_t>& inputs,
-            std::int64_t output, const std::map<std::string, Dims>& attributes, const nb::dict& arrays) {
-        OpSpec spec{kind, name, inputs, output, attributes, {}};
+            std::int64_t output, const std::map<std::string, Dims>& attributes, const nb::dict& arrays,
+            const std::map<std::string, std::string>& choices) {
+        OpSpec spec{kind, name, inputs, output, attributes, {}, choices};
         for (const auto& item : arrays) {
             const auto key = nb::cast<std::string>(item.first);
             const std::string where = "operator '" + name + "', array '" + key + "'";
@@ -151,12 +158,68 @@ void run(Engine& engine, const nb::list& inputs, const nb::list& outputs, std::i
     engine.run(from, to, batch, threads, keep);
 }
 
+using Int8Matrix = nb::ndarray<const std::int8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+// For tests and the profile: how one panel of at most a vector of columns adds up.
+std::vector<std::int32_t> windows(const Int8Matrix& weights, std::int64_t most, const std::string& isa) {
+    const subbyte::Kernels* kernels = subbyte::find_kernels(isa);
+    if (kernels == nullptr || !kernels->sums_in_int16) throw PlanError(isa + ": sums nothing in int16 here");
+    const auto columns = static_cast<std::int64_t>(weights.shape(0));
+    if (columns < 1 || columns > kernels->lanes || most < 0 || most > 255)
+        throw PlanError("windows: 1.." + std::to_string(kernels->lanes) + " columns and 0 <= most <= 255");
+    return subbyte::Accumulation(weights.data(), columns, 1, static_cast<std::int64_t>(weights.shape(1)), most,
+                                 *kernels)
+        .windows(0);
+}
+
+std::vector<std::pair<std::int64_t, std::int64_t>> profile(Engine& engine, const nb::list& inputs,
+                                                           const nb::list& outputs, int threads, int repeats) {
+    const auto layouts = [&](const std::vector<std::size_t>& values) {
+        std::vector<const Layout*> found;
+        for (const std::size_t v : values)
+            found.push_back(&engine.plan().values[v]);
+        return found;
+    };
+    const auto sources = borrowed_list<ConstArray>(inputs, "input");
+    const auto results = borrowed_list<MutableArray>(outputs, "output");
+    const auto from = addresses<ConstArray, const void*>(sources, layouts(engine.plan().inputs), 1);
+    const auto to = addresses<MutableArray, void*>(results, layouts(engine.plan().outputs), 1);
+    std::vector<std::pair<std::int64_t, std::int64_t>> times;
+    const nb::gil_scoped_release unlocked;
+    for (const Engine::Time& time : engine.profile(from, to, threads, repeats))
+        times.emplace_back(time.least, time.median);
+    return times;
+}
+
+using KnobTuple = std::tuple<std::string, std::vector<std::string>, std::string>;
+using OperatorTuple = std::tuple<std::int64_t, bool, std::vector<KnobTuple>>;
+
+std::vector<OperatorTuple> operators(const Engine& engine) {
+    const subbyte::Plan& plan = engine.plan();
+    std::vector<OperatorTuple> result;
+    for (const auto& op : plan.ops) {
+        std::vector<KnobTuple> knobs;
+        for (const subbyte::Knob& knob : op->knobs)
+            knobs.emplace_back(knob.name, knob.ways, knob.chosen);
+        result.emplace_back(op->weight_bytes, plan.values[op->output].root != op->output, std::move(knobs));
+    }
+    return result;
+}
+
 }  // namespace
 
 NB_MODULE(_native, module) {
     module.doc() = "The native engine: integer plans, bit-exact on every CPU.";
     module.attr("MAX_THREADS") = subbyte::MAX_THREADS;
     module.def("available_isas", &subbyte::available_isas, "Instruction sets that this CPU can run, best first.");
+    module.def("mac_roof", &subbyte::mac_roof, "isa"_a, nb::call_guard<nb::gil_scoped_release>(),
+               "Multiply-accumulates of bytes per nanosecond that one core reaches from registers.");
+    module.def("read_roof", &subbyte::read_roof, "bytes"_a, nb::call_guard<nb::gil_scoped_release>(),
+               "Bytes per nanosecond that one core reads of a buffer of that size, again and again.");
+
+    module.def("windows", &windows, "weights"_a, "most"_a, "isa"_a,
+               "Steps of 4 products after which int16 sums of weights [columns, k] times 0..most move on to int32; "
+               "empty where they never fit.");
 
     nb::class_<Engine>(module, "Engine", "An immutable plan with its arenas; safe to run from several threads.")
         .def(
@@ -172,6 +235,10 @@ NB_MODULE(_native, module) {
             },
             "inputs"_a, "outputs"_a, "batch"_a, "threads"_a,
             "As run, but outputs are all values, in the order of Builder.value.")
+        .def("profile", &profile, "inputs"_a, "outputs"_a, "threads"_a, "repeats"_a,
+             "Least and median nanoseconds of taking the inputs, of every operator, and of giving the outputs.")
+        .def("operators", &operators, "By operator: bytes of its weights in memory, whether its result is its operand's buffer, and (name, ways, "
+             "chosen) of its knobs.")
         .def_prop_ro("isa", [](const Engine& e) { return std::string(e.plan().kernels->isa); })
         .def_prop_ro("arena_bytes", [](const Engine& e) { return e.plan().shared.bytes; })
         .def_prop_ro("weight_bytes", [](const Engine& e) { return e.plan().weight_bytes; });
@@ -179,6 +246,7 @@ NB_MODULE(_native, module) {
     nb::class_<Builder>(module, "Builder", "Collects values and operators; build checks all of them (ValueError).")
         .def(nb::init<>())
         .def("value", &Builder::value, "name"_a, "shape"_a, "storage"_a, "zero_point"_a, "lo"_a, "hi"_a)
-        .def("op", &Builder::op, "kind"_a, "name"_a, "inputs"_a, "output"_a, "attributes"_a, "arrays"_a)
+        .def("op", &Builder::op, "kind"_a, "name"_a, "inputs"_a, "output"_a, "attributes"_a, "arrays"_a,
+             "choices"_a = std::map<std::string, std::string>{})
         .def("build", &Builder::build, "inputs"_a, "outputs"_a, "weights"_a = "auto");
 }

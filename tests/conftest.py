@@ -17,6 +17,8 @@ from tests.limits import examples
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("SUBBYTE_DATA", ROOT.parent / "shared" / "data"))
 
+os.environ["SUBBYTE_TUNE"] = "off"  # what this machine remembers must not decide what is tested
+
 settings.register_profile(
     "subbyte",
     max_examples=examples(100),

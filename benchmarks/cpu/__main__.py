@@ -8,7 +8,9 @@
     python -m benchmarks.cpu threads         # two threads
     python -m benchmarks.cpu load            # from file to engine
     python -m benchmarks.cpu nets_avx2       # networks where everything that can be is held to AVX2
+    python -m benchmarks.cpu layers_avx2
     python -m benchmarks.cpu formats_avx2
+    python -m benchmarks.cpu neon            # instructions of the inner loops for 64-bit ARM, counted
     python -m benchmarks.cpu page            # docs/results/cpu.md from benchmarks/results/cpu_*.json
     python -m benchmarks.cpu all             # all of them, each in a process of its own, then the page
 
@@ -22,15 +24,19 @@ import os
 import subprocess
 import sys
 
-QUESTIONS = ("nets", "layers", "gemm", "formats", "floor", "threads", "load", "nets_avx2", "formats_avx2")
+QUESTIONS = (
+    *("nets", "layers", "gemm", "formats", "floor", "threads", "load"),
+    *("nets_avx2", "layers_avx2", "formats_avx2", "neon"),
+)
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+ENVIRONMENT["SUBBYTE_TUNE"] = "off"  # figures of the engine's own rules, not of what this machine remembers
 AVX2_ENVIRONMENT = {"SUBBYTE_ISA": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 
 def _ask(question: str, *, quick: bool, only: list[str]) -> None:
     avx2 = question.endswith("_avx2")
     os.environ.update(ENVIRONMENT | (AVX2_ENVIRONMENT if avx2 else {}))  # before any runtime is loaded
-    from benchmarks.cpu import question_calls, question_layers, question_nets
+    from benchmarks.cpu import question_calls, question_layers, question_neon, question_nets
     from benchmarks.cpu.report import Report, Settings
 
     answers = {
@@ -41,6 +47,7 @@ def _ask(question: str, *, quick: bool, only: list[str]) -> None:
         "floor": question_calls.floor,
         "threads": question_calls.threads,
         "load": question_calls.load,
+        "neon": question_neon.neon,
     }
     report = Report(question, Settings(quick=quick, avx2=avx2, only=tuple(only)))
     answers[question.removesuffix("_avx2")](report)

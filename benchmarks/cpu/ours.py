@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,8 @@ import subbyte as sb
 from benchmarks.cpu import workshop
 from benchmarks.cpu.networks import Subject
 from benchmarks.cpu.rounds import Output, Runner
+from subbyte.bench import layers
+from subbyte.graph.ops.conv import IntConv
 from subbyte.runtime.engine import Engine
 
 Array = npt.NDArray[Any]
@@ -44,26 +43,6 @@ def expected(path: Path, model: sb.QuantizedModel, codes: dict[str, Array]) -> O
     return np.asarray(np.load(workshop.made(f"{path.stem}-reference.npy", content, make)))
 
 
-def engine_bytes(path: Path, copies: int = 4) -> int:
-    """Resident memory that an engine of this model adds to its graph, arenas included.
-
-    Measured in a process of its own: what an earlier engine freed would be taken again and seem to cost nothing.
-    """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_engine_bytes_here, path, copies).result()
-
-
-def _engine_bytes_here(path: Path, copies: int) -> int:
-    graph = sb.load(path).graph
-    before = _resident()
-    engines = [Engine(graph) for _ in range(copies)]
-    return (_resident() - before) // len(engines)
-
-
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 class WrongAnswerError(AssertionError):
     """A runner does not compute what it should; its time says nothing."""
 
@@ -76,26 +55,53 @@ def check_bits(name: str, got: Output, want: Output) -> None:
         )
 
 
-def network_runners(subject: Subject, recipe: str, threads: int = 1) -> list[Runner]:
-    """A network under a recipe: called with ready codes, and (named ``.. float``) with float32 in and out.
+def network_engine(subject: Subject, recipe: str, threads: int = 1, weights: str = "auto") -> Engine:
+    """The engine of a network under a recipe, with weights kept so."""
+    return Engine(sb.load(quantized(subject, recipe)).graph, threads=threads, weights=weights)
+
+
+def network_runner(subject: Subject, recipe: str, threads: int = 1, weights: str = "auto") -> Runner:
+    """A network under a recipe, called with ready codes; named after the recipe and how weights are kept, if asked.
 
     Raises:
         WrongAnswerError: the engine's integers are not the reference's on the sample that is timed.
     """
     path = quantized(subject, recipe)
-    model = sb.load(path, threads=threads)
+    model = sb.load(path)
     x = np.ascontiguousarray(subject.inputs()[:1])
     codes = model.encode(x)
-    engine = model.engine
-    check_bits(f"{subject.name} {recipe}", _first(engine, codes), expected(path, model, codes))
+    engine = network_engine(subject, recipe, threads, weights)
+    name = recipe if weights == "auto" else f"{recipe} {weights}"
+    check_bits(f"{subject.name} {name}", _first(engine, codes), expected(path, model, codes))
+    return Runner(name=name, kind="ours", call=lambda: engine.run(codes), output=lambda: np.asarray(model(x)))
 
-    def output() -> Output:
-        return np.asarray(model(x))
 
-    return [
-        Runner(name=recipe, kind="ours", call=lambda: engine.run(codes), output=output),
-        Runner(name=f"{recipe} float", kind="ours", call=lambda: model(x), output=output),
-    ]
+def float_runner(subject: Subject, recipe: str) -> Runner:
+    """A network called with float32, float32 out."""
+    model = sb.load(quantized(subject, recipe))
+    x = np.ascontiguousarray(subject.inputs()[:1])
+    return Runner(name=f"{recipe} float", kind="ours", call=lambda: model(x), output=lambda: np.asarray(model(x)))
+
+
+KINDS = {"int_conv": "convolutions", "int_linear": "linear layers"}
+DEPTHWISE = "depthwise convolutions"
+
+
+def breakdown(subject: Subject, recipe: str) -> dict[str, Any]:
+    """Microseconds of the operators by kind, and their share of the machine's roof."""
+    model = sb.load(quantized(subject, recipe))
+    found = layers.breakdown(model)
+    grouped = {n.name for n in model.graph if isinstance(n.op, IntConv) and n.op.groups > 1}
+    kinds: dict[str, dict[str, float]] = {}
+    for row in found.layers:
+        name = DEPTHWISE if row.name in grouped else KINDS.get(row.op, "others")
+        kind = kinds.setdefault(name, {"us": 0.0, "of_roof": 0.0})
+        kind["us"] += row.nanoseconds / 1e3
+        kind["of_roof"] += row.roof_share * row.nanoseconds / 1e3
+    for kind in kinds.values():
+        kind["of_roof"] = round(kind["of_roof"] / max(kind["us"], 1e-3), 3)
+        kind["us"] = round(kind["us"], 2)
+    return {"operators_us": round(found.microseconds, 2), "call_us": round(found.call.least, 2), "kinds": kinds}
 
 
 def _first(engine: Engine, codes: dict[str, Array]) -> Output:

@@ -88,10 +88,16 @@ class Report:
             print(f"  DISTURBED, do not trust: {', '.join(disturbed)}")
         return case
 
-    def ceiling(self, case: dict[str, Any]) -> float:
-        """The largest ratio that any engine could reach here: time of the fastest peer / time at the int8 peak."""
+    def ceiling(self, case: dict[str, Any], roof: str = "") -> float:
+        """The largest ratio that any engine could reach here: time of the fastest peer / time at the int8 peak.
+
+        Args:
+            case: with peers.
+            roof: another one than the int8 peak.
+        """
+        peak = self.before[roof] if roof else self.peak
         peers = [r["min_us"] for r in case["rows"].values() if r["counts"] and r["kind"] in {"int8", "fp32"}]
-        return float(min(peers) * self.peak * 1e3 / case["macs"])
+        return float(min(peers) * peak * 1e3 / case["macs"])
 
     def target(self, what: str, target: float, value: float, unit: str = "x", **more: Any) -> None:
         """Compare a figure with the milestone's.

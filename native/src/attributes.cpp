@@ -88,6 +88,24 @@ std::vector<std::int32_t> Attributes::int32s(const std::string& name, std::int64
     return values;
 }
 
+std::string Attributes::choose(const std::string& knob, const std::vector<std::string>& ways,
+                               const std::string& usual) {
+    const auto found = spec_.choices.find(knob);
+    const std::string chosen = found == spec_.choices.end() ? usual : found->second;
+    if (std::find(ways.begin(), ways.end(), chosen) == ways.end())
+        fail("choice '" + knob + "' is '" + chosen + "', which is not possible here");
+    used_.insert("choice " + knob);
+    if (ways.size() > 1) knobs_.push_back(Knob{knob, ways, chosen});
+    return chosen;
+}
+
+std::int64_t Attributes::choose(const std::string& knob, const Dims& ways, std::int64_t usual) {
+    std::vector<std::string> texts;
+    for (const std::int64_t way : ways)
+        texts.push_back(std::to_string(way));
+    return std::stoll(choose(knob, texts, std::to_string(usual)));
+}
+
 void Attributes::arity(std::size_t least, std::size_t most) {
     if (spec_.inputs.size() < least || spec_.inputs.size() > most)
         fail(std::to_string(spec_.inputs.size()) + " inputs");
@@ -120,6 +138,9 @@ void Attributes::done() const {
     }
     for (const auto& item : spec_.arrays) {
         if (used_.count(item.first) == 0) fail("array '" + item.first + "' is unknown");
+    }
+    for (const auto& item : spec_.choices) {
+        if (used_.count("choice " + item.first) == 0) fail("choice '" + item.first + "' is unknown");
     }
 }
 

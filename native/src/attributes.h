@@ -29,6 +29,11 @@ public:
     const ArraySpec& array(const std::string& name, Storage storage);
     std::vector<std::int32_t> int32s(const std::string& name, std::int64_t count, std::int64_t lo, std::int64_t hi);
 
+    // The way that the specification chooses for a knob, or the usual one; refused where it is none of the ways.
+    std::string choose(const std::string& knob, const std::vector<std::string>& ways, const std::string& usual);
+    std::int64_t choose(const std::string& knob, const Dims& ways, std::int64_t usual);
+    const std::vector<Knob>& knobs() const { return knobs_; }  // those with more than one way
+
     void arity(std::size_t least, std::size_t most);
     const Layout& in(std::size_t index) const { return values_[static_cast<std::size_t>(spec_.inputs[index])]; }
     const Layout& out() const { return values_[static_cast<std::size_t>(spec_.output)]; }
@@ -47,6 +52,7 @@ private:
     const OpSpec& spec_;
     const std::vector<Layout>& values_;
     std::set<std::string> used_;
+    std::vector<Knob> knobs_;
 };
 
 constexpr std::int64_t INT32_LO = -2147483648LL;

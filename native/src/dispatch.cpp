@@ -29,10 +29,13 @@ bool has_avx2() {
     return __builtin_cpu_supports("avx2") != 0;
 }
 
-bool has_avx512_vnni() {
+bool has_avx512bw() {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vnni");
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+bool has_avx512_vnni() {
+    return has_avx512bw() && __builtin_cpu_supports("avx512vnni");
 }
 
 bool has_avx512_vbmi() {
@@ -62,6 +65,7 @@ const Entry ENTRIES[] = {
 #ifdef SUBBYTE_X86_KERNELS
     {&VBMI_KERNELS, &avx512_vnni::PACKED, has_avx512_vbmi},
     {&avx512_vnni::KERNELS, &avx512_vnni::PACKED, has_avx512_vnni},
+    {&avx512bw::KERNELS, &avx512bw::PACKED, has_avx512bw},
     {&avx2::KERNELS, &avx2::PACKED, has_avx2},
 #endif
 #ifdef SUBBYTE_ARM_KERNELS

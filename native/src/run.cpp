@@ -8,6 +8,7 @@
 
 #include "attributes.h"
 #include "layout.h"
+#include "stopwatch.h"
 #include "subbyte/engine.h"
 #include "subbyte/thread_pool.h"
 #include "walk.h"
@@ -17,6 +18,7 @@ namespace {
 
 constexpr std::int64_t LEAST_WORK = 1 << 15;  // operations below which sharing an operator costs more than it gains
 constexpr std::size_t ALIGNMENT = 64;
+constexpr int MAX_REPEATS = 100000;
 
 template <class T>
 bool inside(const void* data, std::int64_t count, std::int32_t lo, std::int32_t hi) {
@@ -132,9 +134,12 @@ Engine::Engine(Plan plan) : plan_(std::move(plan)) {}
 
 Engine::~Engine() = default;
 
-void Engine::run_sample(const Call& call, std::uint8_t* arena, std::int64_t sample, int threads) const {
+Frame Engine::frame(const Call& call, std::uint8_t* arena) const {
     const Arena& layout = call.keep ? plan_.keep : plan_.shared;
-    const Frame frame{arena, layout.origins.data(), arena + layout.bytes, plan_.scratch_bytes};
+    return Frame{arena, layout.origins.data(), arena + layout.bytes, plan_.scratch_bytes};
+}
+
+void Engine::take_inputs(const Call& call, const Frame& frame, std::int64_t sample) const {
     for (std::size_t i = 0; i < plan_.inputs.size(); ++i) {
         const Layout& v = plan_.values[plan_.inputs[i]];
         const std::int64_t bytes = v.count() * storage_bytes(v.storage);
@@ -142,15 +147,19 @@ void Engine::run_sample(const Call& call, std::uint8_t* arena, std::int64_t samp
         fill_border(v, frame.at(plan_.inputs[i]));
         copy_value(v, frame.at(plan_.inputs[i]), array, true);
     }
-    for (const auto& op : plan_.ops) {
-        fill_border(plan_.values[op->output], frame.at(op->output));
-        if (threads > 1 && op->work >= LEAST_WORK) {
-            OpJob job{op.get(), &frame, threads};
-            parallel(threads, OpJob::run, &job);
-        } else {
-            op->run(frame, Part{});
-        }
+}
+
+void Engine::run_op(const Op& op, const Frame& frame, int threads) const {
+    fill_border(plan_.values[op.output], frame.at(op.output));
+    if (threads > 1 && op.work >= LEAST_WORK) {
+        OpJob job{&op, &frame, threads};
+        parallel(threads, OpJob::run, &job);
+    } else {
+        op.run(frame, Part{});
     }
+}
+
+void Engine::give_outputs(const Call& call, const Frame& frame, std::int64_t sample) const {
     const std::size_t count = call.keep ? plan_.values.size() : plan_.outputs.size();
     for (std::size_t i = 0; i < count; ++i) {
         const std::size_t value = call.keep ? i : plan_.outputs[i];
@@ -160,8 +169,16 @@ void Engine::run_sample(const Call& call, std::uint8_t* arena, std::int64_t samp
     }
 }
 
-void Engine::run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs, std::int64_t batch,
-                 int threads, bool keep) {
+void Engine::run_sample(const Call& call, std::uint8_t* arena, std::int64_t sample, int threads) const {
+    const Frame buffers = frame(call, arena);
+    take_inputs(call, buffers, sample);
+    for (const auto& op : plan_.ops)
+        run_op(*op, buffers, threads);
+    give_outputs(call, buffers, sample);
+}
+
+void Engine::check(const std::vector<const void*>& inputs, const std::vector<void*>& outputs, std::int64_t batch,
+                   int threads, bool keep) const {
     if (inputs.size() != plan_.inputs.size() || outputs.size() != (keep ? plan_.values.size() : plan_.outputs.size()))
         fail("run", "wrong number of arrays");
     if (batch < 1) fail("run", "the batch is empty");
@@ -174,6 +191,11 @@ void Engine::run(const std::vector<const void*>& inputs, const std::vector<void*
             fail("input '" + plan_.specs[plan_.inputs[i]].name + "'",
                  "holds numbers outside " + std::to_string(v.lo) + ".." + std::to_string(v.hi));
     }
+}
+
+void Engine::run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs, std::int64_t batch,
+                 int threads, bool keep) {
+    check(inputs, outputs, batch, threads, keep);
     const int parts = static_cast<int>(std::min<std::int64_t>(batch, threads));
     const std::int64_t scratch = plan_.scratch_bytes * (parts > 1 ? 1 : threads);
     const Lease lease(*this, parts, (keep ? plan_.keep : plan_.shared).bytes + scratch);
@@ -184,6 +206,28 @@ void Engine::run(const std::vector<const void*>& inputs, const std::vector<void*
         for (std::int64_t i = 0; i < batch; ++i)
             run_sample(call, lease.arena(0), i, threads);
     }
+}
+
+std::vector<Engine::Time> Engine::profile(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
+                                          int threads, int repeats) {
+    check(inputs, outputs, 1, threads, false);
+    if (repeats < 1 || repeats > MAX_REPEATS) fail("profile", "repeats outside 1.." + std::to_string(MAX_REPEATS));
+    const Lease lease(*this, 1, plan_.shared.bytes + plan_.scratch_bytes * threads);
+    const Call call{this, &inputs, &outputs, &lease, 1, 1, false};
+    const Frame buffers = frame(call, lease.arena(0));
+    Stopwatch watch(plan_.ops.size() + 2, repeats);
+    for (int i = 0; i < repeats; ++i) {
+        watch.start();
+        take_inputs(call, buffers, 0);
+        watch.lap();
+        for (const auto& op : plan_.ops) {
+            run_op(*op, buffers, threads);
+            watch.lap();
+        }
+        give_outputs(call, buffers, 0);
+        watch.lap();
+    }
+    return watch.times();
 }
 
 }  // namespace subbyte

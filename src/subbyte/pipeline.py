@@ -14,7 +14,7 @@ from subbyte.ingest.onnx_file import load_onnx
 from subbyte.model import QuantizedModel, provenance
 from subbyte.quantization.calibrate import Progress, calibrate
 from subbyte.quantization.groups import find_groups
-from subbyte.quantization.layers import quantize_layers, sample_limit
+from subbyte.quantization.layers import default_methods, quantize_layers, sample_limit
 from subbyte.quantization.lowering import lower
 from subbyte.quantization.recipe import Recipe, load_recipe
 from subbyte.quantization.resolve import resolve
@@ -84,7 +84,8 @@ def quantize(
         types = snap_scales(graph, groups, types)
     scheme = make_scheme(graph, groups, slots, types, choices, arithmetic)
 
+    methods = default_methods(choices) if chosen.methods is None else chosen.methods
     feeds = take(data, sample_limit(graph, samples))
-    layers = quantize_layers(scheme, feeds, chosen.bias_correction, report)
+    layers = quantize_layers(scheme, feeds, methods, report)
     integer = lower(scheme, layers)
     return QuantizedModel(integer, provenance(chosen.name, arithmetic, data.samples, seed, preprocess))

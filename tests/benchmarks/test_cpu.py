@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.cpu import page, report
+from benchmarks.cpu import page, question_layers, report
 from benchmarks.cpu.layers import Layer
 from benchmarks.cpu.rounds import Runner, Times, measure, pair, ratios
 from subbyte.graph.verify import verify
@@ -73,6 +73,40 @@ def test_a_target_above_the_roof_and_an_invalid_one_are_not_met(asked: report.Re
     ]
     assert "2 of 4 met" in text
     assert "| net | ort 20.0 | 16.0 | 1.25x |" in text
+
+
+def test_an_answer_of_every_kind_finds_its_place_on_the_page(asked: report.Report) -> None:
+    case = asked.case("n", "net", 1_000_000, {"ort int8": times("int8", [20.0]), "w8a8": times("ours", [16.0])})
+    case["profile"] = {"operators_us": 10.0, "call_us": 16.0, "kinds": {"convolutions": {"us": 9.0, "of_roof": 0.5}}}
+    nets = json.loads(asked.finish().read_text())
+    form = {"form": "Words", "tile": "3 x 16", "instructions": 136, "per_mac": 0.177, "of_int8": 0.71}
+    loops = {
+        **nets,
+        "cases": [{"name": "neon", "title": "NEON", "rows": {}, "ratios": {}, "forms": [form], "disturbed": []}],
+        "targets": [],
+    }
+    product = {
+        **nets["cases"][0],
+        "over_w8a8": {"w8a8": 1.0, "ort int8": 1.0},
+        "over_w8a7": {"w8a8": 1.0, "ort int8": 1.0},
+    }
+    products = {**nets, "cases": [product], "targets": []}
+    text = page.page({"nets": nets, "formats_avx2": products, "neon": loops})
+    assert "| net | 10.0 | 16.0 | 9.0 (50%) |" in text
+    assert "| Words | 3 x 16 | 136 | 0.177 | 0.71 |" in text
+    assert page.forms([{**loops["cases"][0], "forms": []}])[0].startswith("Not counted")
+
+
+def test_ceilings_of_reading_and_of_16_bit_sums(asked: report.Report) -> None:
+    asked.before["maddubs_addw_256"] = 80.0
+    seen = {"plain read": times("roof", [8.0], counts=False), "ort int8": times("int8", [20.0])}
+    seen |= {"w8": times("ours", [10.0]), "w4": times("ours", [5.0])}
+    case = asked.case("n", "product", 100_000, seen)
+    assert question_layers._read_ceiling(asked, case, "w4", peers_only=True) == 5.0  # 20 us / 4 us
+    assert question_layers._read_ceiling(asked, case, "w4", peers_only=False) == 2.5
+    assert question_layers._read_ceiling(asked, case, "w1", peers_only=False) == 10.0  # 1 us at the int8 peak
+    assert question_layers._sums_roof(asked, case) == 8.0
+    assert asked.ceiling(case, "maddubs_addw_256") == 16.0
 
 
 @pytest.mark.parametrize(("calls", "busy"), [([10.0, 10.0], 0.5), ([10.0, 40.0, 40.0], 1.0)])

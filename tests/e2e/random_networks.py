@@ -258,7 +258,7 @@ def random_recipe(seed: int, layers: list[str]) -> Recipe:
         rules=tuple(rules),
         input=pick(("uint8", "uint8", "int8", "uint5", "int16")),
         output=pick(("int16", "int16", "uint8")),
-        bias_correction=bool(rng.random() < 0.8),
+        methods=pick((None, None, (), ("bias_correction",), ("refit", "gptq"), ("rescale", "bias_correction"))),
     )
 
 

@@ -94,7 +94,9 @@ def multipliers(draw: st.DrawFn, count: int, ratio: float) -> tuple[Array, Array
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     style = draw(st.sampled_from(["m31", "float32", "m15", "shift", "any"]))
     if style == "any":
-        return rng.integers(-(2**31), 2**31, count).astype(np.int32), rng.integers(1, 63, count).astype(np.int32)
+        m = np.where(rng.random(count) < 0.1, -(2**31), rng.integers(-(2**31), 2**31, count))
+        n = np.where(rng.random(count) < 0.1, 1, rng.integers(1, 63, count))
+        return m.astype(np.int32), n.astype(np.int32)
     bits = {"m31": 30, "float32": 30, "m15": 14, "shift": 0}[style]
     low, high = 2**bits, 2 ** (bits + 1) if bits else 2
     m = rng.integers(low, high, count) & (-128 if style == "float32" else -1)
@@ -104,7 +106,7 @@ def multipliers(draw: st.DrawFn, count: int, ratio: float) -> tuple[Array, Array
 
 @st.composite
 def weights(draw: st.DrawFn, shape: Sequence[int]) -> QTensor:
-    """Weights of a random format: int8 with extremes, few levels, gaps, or affine with zero points per channel."""
+    """Weights of a random format: int8 with extremes, few levels, gaps, mirrored grids, or zero points per channel."""
     fmt = draw(
         st.sampled_from(
             [
@@ -125,7 +127,12 @@ def weights(draw: st.DrawFn, shape: Sequence[int]) -> QTensor:
     low, high = {"random": (0, fmt.levels), "lowest": (0, 1), "highest": (fmt.levels - 1, fmt.levels)}[mode]
     codes = rng.integers(low, high, shape).astype(np.uint8)
     channels = shape[0]
-    zero = rng.integers(0, 27, channels) if fmt.lo == 0 and draw(st.booleans()) else np.zeros(channels)
+    zero = np.zeros(channels)
+    if draw(st.booleans()):
+        if fmt.lo == 0:
+            zero = rng.integers(0, 27, channels)
+        elif fmt.uniform and fmt.lo == -fmt.hi - 1 and fmt.hi < 127:
+            zero = rng.integers(-1, 1, channels)  # mirrored grids
     return QTensor(
         codes=codes, format=fmt, scale=np.ones(channels, dtype=np.float32), zero_point=zero.astype(np.int32), axis=0
     )

@@ -36,7 +36,7 @@ def samples(count, seed=1):
 
 def recipe(bias_correction):
     rule = sb.Rule(weights="ternary", activations="uint8")
-    return sb.Recipe(name="test", rules=(rule,), bias_correction=bias_correction)
+    return sb.Recipe(name="test", rules=(rule,), methods=("bias_correction",) if bias_correction else ())
 
 
 @pytest.mark.parametrize("arithmetic", ["m31", "m15", "shift"])

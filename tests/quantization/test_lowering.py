@@ -7,6 +7,7 @@ import pytest
 
 import subbyte as sb
 from subbyte.arithmetic import boundary
+from subbyte.arithmetic.fast_requant import agrees
 from subbyte.comparison import sqnr
 from subbyte.errors import DataError, LoweringError
 from subbyte.formats import Format, register_format, unregister_format
@@ -97,6 +98,31 @@ def test_multipliers_have_the_range_of_their_arithmetic():
             assert np.all((m == 1) | ((n == 1) & (np.bitwise_count(m) == 1)))
 
 
+def test_every_channel_may_rescale_in_float32():
+    """Leaky slopes and a channel that is next to nothing beside its bias included; scales move by rounding alone."""
+    net = conv_net()
+    net.constants["w0"][3] *= 1e-9
+    q = sb.quantize(net.graph("fc"), samples(64, 3, 8, 8), samples=64)
+    tested = 0
+    for node in q.graph:
+        if node.op.name not in {"int_conv", "int_linear"}:
+            continue
+        x, out = q.graph.types[node.inputs[0]], q.graph.types[node.output]
+        if out.storage != "uint8":
+            continue  # the last layer keeps 16 bits
+        weight, bias, *rest = (q.graph.constants[i] for i in node.inputs[1:])
+        most = max(x.zero_point - x.lo, x.hi - x.zero_point)
+        reach = np.abs(weight.integers().reshape(len(bias), -1).astype(np.int64)).sum(1) * most + np.abs(bias)
+        bounds = [(-reach, reach)] if len(rest) == 2 else [(0 * reach, reach), (-reach, 0 * reach)]
+        slopes = (1.0, 0.1)
+        for (least, largest), slope, m, n in zip(bounds, slopes, rest[::2], rest[1::2], strict=False):
+            assert np.all(agrees(m, n, out.zero_point, node.op.lo, node.op.hi, least, largest)), node.name
+            ratio = slope * x.scale * weight.scale.astype(np.float64) / out.scale
+            np.testing.assert_allclose(m * 2.0**-n, ratio, rtol=2.0**-22)
+            tested += 1
+    assert tested == 4
+
+
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_functions_of_one_variable_become_tables(function):
     net = Net(6, 4, 4)
@@ -181,7 +207,7 @@ def test_a_mean_joined_with_its_operand_has_no_shift_form():
 def test_bias_correction_restores_the_means():
     graph = conv_net().graph("fc")
     x = samples(256, 3, 8, 8)
-    recipe = sb.Recipe(name="plain", rules=(sb.Rule(weights="ternary", activations="uint8"),), bias_correction=False)
+    recipe = sb.Recipe(name="plain", rules=(sb.Rule(weights="ternary", activations="uint8"),), methods=())
     corrected = sb.Recipe(name="corrected", rules=recipe.rules)
     exact = FloatExecutor(graph).run({"x": x})["fc"].numpy().mean(0)
     off = [np.abs(sb.quantize(graph, x, recipe=r)(x).mean(0) - exact).max() for r in (recipe, corrected)]

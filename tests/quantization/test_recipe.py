@@ -84,7 +84,8 @@ def test_toml(tmp_path):
         ("rule = [1]", "top level"),
         ('ignored_scope = ["("]', "top level"),
         ("ignored_scope = 3", "top level"),
-        ('bias_correction = "no"', "top level"),
+        ('methods = "no"', "top level"),
+        ("methods = [3]", "top level"),
         ("name = 3", "top level"),
     ],
 )

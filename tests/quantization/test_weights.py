@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -82,3 +84,28 @@ def test_an_affine_is_exact_but_for_shift_arithmetic(rng):
     shifted = affine_weight(gain, "shift", np.zeros(4), S_X, S_Y)
     np.testing.assert_allclose(shifted.dequantize().reshape(-1), gain, rtol=1 / 127)
     assert np.all(np.abs(shifted.integers().reshape(-1)[:3]) >= 63)
+
+
+@pytest.mark.parametrize("arithmetic", ["m31", "shift"])
+def test_each_channel_takes_the_nearer_of_a_grid_and_its_mirror_image(arithmetic):
+    w = np.array([[2.0, 1.0, -1.0, -1.0], [-2.0, -1.0, 1.0, 1.0], [-1.9, -1.0, 1.1, 0.9]], np.float32)
+    tensor = quantize_layer_weight(w, choice("int2"), arithmetic, np.zeros(3), 0.5, 1.0)
+    tensor.check()
+    np.testing.assert_array_equal(tensor.zero_point, [-1, 0, 0])
+    np.testing.assert_array_equal(tensor.integers()[:2], [[2, 1, -1, -1], [-2, -1, 1, 1]])
+
+
+def test_grids_that_have_no_odd_value_or_many_values_are_not_mirrored(rng):
+    w = rng.standard_normal((32, 40)).astype(np.float32)
+    for name in ("ternary", "binary", "levels17", "int5", "int8"):
+        assert not np.any(quantize_layer_weight(w, choice(name), "m31", np.zeros(32), S_X, S_Y).zero_point), name
+    assert np.any(quantize_layer_weight(w, choice("int4"), "m31", np.zeros(32), S_X, S_Y).zero_point)
+
+
+def test_a_channel_raised_for_its_bias_leaves_the_codes_of_others(rng):
+    w = rng.standard_normal((4, 30)).astype(np.float32)
+    tensor = quantize_layer_weight(w, choice("int4"), "m31", np.zeros(4), S_X, S_Y)
+    moved = replace(tensor, codes=15 - tensor.codes)  # as error feedback might have it
+    raised = fit_bias(w, moved, np.array([0.0, 3e12, 0.0, 0.0]), S_X)
+    np.testing.assert_array_equal(raised.codes[[0, 2, 3]], moved.codes[[0, 2, 3]])
+    assert raised.scale[1] > tensor.scale[1]

@@ -55,6 +55,7 @@ struct Epilogue {
     const std::int32_t* n;
     const std::int32_t* m_neg;  // for acc < 0; the same arrays as m and n where there is no leaky slope
     const std::int32_t* n_neg;
+    const std::int32_t* lift;  // or nullptr: bits by which sums have room to grow so that n + lift >= 33; see `high`
     bool leaky;
     bool high;           // every shift is >= 33, so the high half of acc * m decides and 32-bit adds do
     const Rule* rules;   // by vector of columns; the same for all vectors of a panel
@@ -75,10 +76,25 @@ struct Grid {
     std::ptrdiff_t out_row;
 };
 
+// How kernels that sum bytes through vpmaddubsw (two products in a saturating int16) add up a panel.
+enum class Accumulate : std::uint8_t {
+    exact,    // two products may saturate: bytes are widened first
+    steps,    // two products fit: every step goes on to int32
+    windows,  // int16 sums over the steps of a window, then int32
+    once,     // all steps are one window
+};
+
+struct PanelSum {
+    Accumulate how;
+    const std::int32_t* lengths;  // of the windows, in steps; one more may be read
+    std::int32_t count;
+};
+
 // How a kernel cuts the pixels of one layer, chosen once when the plan is built; kernels without a choice ignore it.
 struct TileShape {
     std::uint8_t groups[5];  // by vectors of the panel: groups of pixels per tile
     bool sliding;            // a run is that of three neighbouring pixels' steps, so they share what they read
+    std::int32_t block;      // pixels that all panels see before the next ones; 0: as the sizes of caches suggest
 };
 
 // What is proved of the products w * (x - center) of a layer, for kernels that multiply signed bytes (Kernels::centred):
@@ -102,8 +118,8 @@ struct DotJob {
     const std::int8_t* panels;
     std::int32_t columns;
     TileShape shape;
-    bool pairs_fit;  // every sum of two neighbouring products fits int16
     Products products;
+    const PanelSum* sums;  // of every panel; for kernels with sums_in_int16 only
     Epilogue epilogue;
 };
 
@@ -146,6 +162,7 @@ struct Depthwise3Job {
     std::int32_t segment_count;
     const std::int8_t* weights;  // [segment][2][3][vector byte][4]: (w0, w1, w2, 0), then (0, w0, w1, w2)
     bool sums_fit;               // every sum of a channel's products fits int16
+    Products products;
     Epilogue epilogue;           // [segment][vector byte]
 };
 
@@ -210,9 +227,11 @@ struct Kernels {
     // product rounded once, by the very instructions of the epilogue, so that it can be proved when a plan is built.
     void (*single_rescale)(const std::int32_t* acc, float scale, std::int32_t zero_point, std::int32_t* y,
                            int count) = nullptr;
-    // How to cut a job (its pixels are first..last-1) whose panels lie in the grid's order of columns.
-    TileShape (*shape)(const DotJob& job) = nullptr;
-    bool centred = false;  // dot subtracts DotJob::products.center from activations
+    // How to cut a job (its pixels are first..last-1) whose panels lie in the grid's order of columns, with at most so
+    // many groups of pixels per tile.
+    TileShape (*shape)(const DotJob& job, int most_groups) = nullptr;
+    bool centred = false;  // dot and depthwise3 subtract products.center from activations
+    bool sums_in_int16 = false;  // dot reads DotJob::sums
 };
 
 }  // namespace subbyte

@@ -52,6 +52,13 @@ struct Part {
     std::int64_t end(std::int64_t total) const { return Part{index + 1, count}.begin(total); }
 };
 
+// Something that an operator can do in several ways, all of which give the same integers.
+struct Knob {
+    std::string name;
+    std::vector<std::string> ways;  // that are legal for this operator
+    std::string chosen;
+};
+
 class Op {
 public:
     Op(const OpSpec& spec);
@@ -70,9 +77,10 @@ public:
     std::string name;
     std::vector<std::size_t> inputs;
     std::size_t output;
-    std::int64_t work = 0;  // elementary operations, to decide whether sharing pays
+    std::int64_t work = 0;           // elementary operations, to decide whether sharing pays
     std::int64_t scratch_bytes = 0;  // that run needs for itself, in every part; known after prepare
     std::int64_t weight_bytes = 0;   // that weights take while the plan lives
+    std::vector<Knob> knobs;
 };
 
 // Byte offsets of every value in an arena, and its size.

@@ -48,6 +48,7 @@ struct OpSpec {
     std::int64_t output = 0;
     std::map<std::string, Dims> attributes;
     std::map<std::string, ArraySpec> arrays;
+    std::map<std::string, std::string> choices;  // by knob (see plan.h); the operator chooses where there is none
 };
 
 // Whether weights stay packed to as few bits as their numbers need. `automatic` packs where memory is the bottleneck.

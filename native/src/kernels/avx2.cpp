@@ -1,6 +1,4 @@
-// Kernels for AVX2. It multiplies bytes only with saturation (vpmaddubsw), so bytes are widened to 16 bits in registers
-// and multiplied by vpmaddwd, which is exact; where two neighbouring products are proved to fit int16, the byte form
-// runs.
+// Kernels for AVX2, which multiplies bytes only with saturation (vpmaddubsw); madd_dot.inc tells how that is exact.
 
 #include <immintrin.h>
 
@@ -13,7 +11,7 @@
 namespace subbyte {
 namespace avx2 {
 
-#include "pixels.inc"
+#include "cursor.inc"
 #include "rows.inc"
 #include "rows_vector.inc"
 #include "lanes_avx2.inc"
@@ -25,11 +23,6 @@ static inline __m256i load(const void* p) {
 }
 
 #include "lookup_avx2.inc"
-
-// Keeps gcc from spilling arrays of accumulators between the steps of a tile.
-static inline void pin(__m256i& v) {
-    asm("" : "+x"(v));
-}
 
 #include "avx2_epilogue.inc"
 
@@ -46,75 +39,60 @@ struct Wide {
     }
 };
 
-// The same where sums of two neighbouring products fit int16.
-struct Pairs {
-    __m256i bytes;
+using Vector = __m256i;
 
-    static Pairs weights(__m256i w) { return {w}; }
-    static Pairs activations(__m256i x) { return {x}; }
-    static __m256i dot(const Pairs& w, const Pairs& x) {
-        return _mm256_madd_epi16(_mm256_maddubs_epi16(x.bytes, w.bytes), _mm256_set1_epi16(1));
-    }
-};
-
-template <class Product>
-struct Tile {
-    static constexpr int MOST = 2;
-    static constexpr int rows(int) { return 4; }
-
-    template <int ROWS, int VECTORS>
-    static void run(const DotJob& job, const std::uint8_t* const* in, std::uint8_t* const* out,
-                    const std::int8_t* panel, int column) {
-        __m256i acc[ROWS][VECTORS];
-        UNROLL for (int v = 0; v < VECTORS; ++v) {
-            const __m256i bias = load(job.epilogue.bias + column + LANES * v);
-            UNROLL for (int r = 0; r < ROWS; ++r) acc[r][v] = bias;
-        }
-        for (std::int32_t t = 0; t < job.tap_count; ++t) {
-            const std::uint8_t* x[ROWS];
-            UNROLL for (int r = 0; r < ROWS; ++r) x[r] = in[r] + job.taps[t];
-            for (std::int32_t k = 0; k < job.steps; ++k) {
-                Product w[VECTORS];
-                UNROLL for (int v = 0; v < VECTORS; ++v) w[v] = Product::weights(load(panel + 32 * v));
-                UNROLL for (int r = 0; r < ROWS; ++r) {
-                    std::int32_t four;
-                    std::memcpy(&four, x[r] + 4 * k, 4);
-                    const Product a = Product::activations(_mm256_set1_epi32(four));
-                    UNROLL for (int v = 0; v < VECTORS; ++v) {
-                        acc[r][v] = _mm256_add_epi32(acc[r][v], Product::dot(w[v], a));
-                        pin(acc[r][v]);
-                    }
-                }
-                panel += 32 * VECTORS;
-            }
-        }
-        __m256i sums[ROWS][VECTORS];  // the epilogue is rolled, so its accumulators lie in memory
-        UNROLL for (int r = 0; r < ROWS; ++r) {
-            UNROLL for (int v = 0; v < VECTORS; ++v) sums[r][v] = acc[r][v];
-        }
-        for (int r = 0; r < ROWS; ++r) {
-            for (int v = 0; v < VECTORS; ++v) {
-                const int first = column + LANES * v;
-                if (first < job.columns) finish(job.epilogue, sums[r][v], out[r], first, job.columns);
-            }
-        }
-    }
-};
-
-static void dot(const DotJob& job) {
-    if (job.pairs_fit) {
-        walk_dot<Tile<Pairs>>(job, LANES);
-    } else {
-        walk_dot<Tile<Wide>>(job, LANES);
-    }
+static inline Vector zero() {
+    return _mm256_setzero_si256();
 }
+static inline Vector broadcast(std::int32_t four_bytes) {
+    return _mm256_set1_epi32(four_bytes);
+}
+// Sums in place, spelled out: gcc 12 gives the sums of intrinsics fresh registers, and copies and spills them.
+static inline void add16(Vector& sum, Vector a) {
+    asm("vpaddw %1, %0, %0" : "+x"(sum) : "x"(a));
+}
+static inline void add32(Vector& sum, Vector a) {
+    asm("vpaddd %1, %0, %0" : "+x"(sum) : "x"(a));
+}
+static inline Vector pairs(Vector x, Vector w) {
+    return _mm256_maddubs_epi16(x, w);
+}
+static inline Vector products(Vector a, Vector b) {
+    return _mm256_madd_epi16(a, b);
+}
+static inline Vector pair_sums(Vector a) {
+    return _mm256_madd_epi16(a, _mm256_set1_epi16(1));
+}
+static inline Vector even_signed(Vector w) {
+    return _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8);
+}
+static inline Vector odd_signed(Vector w) {
+    return _mm256_srai_epi16(w, 8);
+}
+static inline Vector even_unsigned(Vector x) {
+    return _mm256_and_si256(x, _mm256_set1_epi16(255));
+}
+static inline Vector odd_unsigned(Vector x) {
+    return _mm256_srli_epi16(x, 8);
+}
+
+// Pixels of a tile, by the vectors of its panel: what 16 registers hold beside the weights.
+struct Rows {
+    static constexpr int MOST = 2;
+    static constexpr int exact(int) { return 4; }
+    static constexpr int steps(int) { return 4; }
+    static constexpr int windows(int) { return 6; }
+    static constexpr int once(int) { return 6; }
+};
+
+#include "madd_dot.inc"
 
 #include "depthwise.inc"
 #include "depthwise_avx2.inc"
 
 const Kernels KERNELS = {"avx2",
                          LANES,
-                         Tile<Wide>::MOST,
+                         Rows::MOST,
                          dot,
                          depthwise,
                          depthwise3,
@@ -124,7 +102,12 @@ const Kernels KERNELS = {"avx2",
                          lookup8,
                          lookup_row<std::int16_t>,
                          sum_cells<Lanes256>,
-                         largest_cells<Lanes256>};
+                         largest_cells<Lanes256>,
+                         false,
+                         nullptr,
+                         nullptr,
+                         false,
+                         true};
 
 }  // namespace avx2
 }  // namespace subbyte

@@ -114,10 +114,10 @@ struct SlidingTile {
     }
 };
 
-static TileShape shape(const DotJob& job) {
+static TileShape shape(const DotJob& job, int most_groups) {
     TileShape s{};
     for (int vectors = 1; vectors <= Tile::MOST; vectors *= 2)
-        s.groups[vectors] = even_groups<Tile>(job, vectors);
+        s.groups[vectors] = even_groups<Tile>(job, vectors, most_groups);
     const std::ptrdiff_t step = Groups(job, 1).in_step();
     s.sliding = job.columns <= LANES && step % 4 == 0 && 4 * std::ptrdiff_t{job.steps} == SlidingTile::PLACES * step;
     return s;

@@ -10,6 +10,9 @@ extern const Kernels KERNELS;
 namespace avx2 {
 extern const Kernels KERNELS;
 }
+namespace avx512bw {
+extern const Kernels KERNELS;
+}
 namespace avx512_vnni {
 extern const Kernels KERNELS;
 }

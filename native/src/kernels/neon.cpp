@@ -157,12 +157,65 @@ static void dot(const DotJob& job) {
     }
 }
 
+#include "depthwise.inc"
+#include "depthwise_neon.inc"
+
+// COUNT of the nine products of a channel are summed in int16 before they go on.
+template <int COUNT>
+struct DepthwiseWords {
+    struct Column {
+        int8x16_t row[4];
+    };
+
+    explicit DepthwiseWords(const std::int8_t* four) {
+        UNROLL for (int kx = 0; kx < 3; ++kx) {
+            const int8x16x4_t w = vld4q_s8(four + 4 * VECTOR_BYTES * kx);
+            UNROLL for (int ky = 0; ky < 3; ++ky) weights[3 * kx + ky] = w.val[ky];
+        }
+    }
+
+    static Column column(const int8x16_t (&rows)[4]) { return {{rows[0], rows[1], rows[2], rows[3]}}; }
+
+    template <int R>
+    void add(const Column* three, int32x4_t (&sums)[4]) const {
+        int16x8_t low = vdupq_n_s16(0), high = low;
+        UNROLL for (int i = 0; i < 9; ++i) {
+            const int8x16_t x = three[i / 3].row[R + i % 3];
+            const int8x16_t w = weights[i];
+            if (i % COUNT == 0) {
+                low = vmull_s8(vget_low_s8(x), vget_low_s8(w));
+                high = vmull_high_s8(x, w);
+            } else {
+                low = vmlal_s8(low, vget_low_s8(x), vget_low_s8(w));
+                high = vmlal_high_s8(high, x, w);
+            }
+            if (i % COUNT != COUNT - 1 && i != 8) continue;
+            sums[0] = vaddw_s16(sums[0], vget_low_s16(low));
+            sums[1] = vaddw_high_s16(sums[1], low);
+            sums[2] = vaddw_s16(sums[2], vget_low_s16(high));
+            sums[3] = vaddw_high_s16(sums[3], high);
+        }
+    }
+
+    int8x16_t weights[9];
+};
+
+static void depthwise3(const Depthwise3Job& job) {
+    if (job.sums_fit) {
+        walk_depthwise3<DepthwiseNeon<DepthwiseWords<9>>>(job);
+    } else if (job.products.in_int16 >= 2) {
+        walk_depthwise3<DepthwiseNeon<DepthwiseWords<2>>>(job);
+    } else {
+        walk_depthwise3<DepthwiseNeon<DepthwiseWords<1>>>(job);
+    }
+}
+
 const Kernels KERNELS = {"neon",
                          LANES,
                          Tile<Form<Words>>::MOST,
                          dot,
                          depthwise,
-                         nullptr,
+                         depthwise3,
                          add_vectors<Lanes128>,
                          mul_row<VectorArithmetic<Lanes128>>,
                          rescale_row<VectorArithmetic<Lanes128>>,

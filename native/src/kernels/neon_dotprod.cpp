@@ -54,12 +54,53 @@ static void dot(const DotJob& job) {
     walk_dot<Tile<Quads>>(job, LANES);
 }
 
+#include "depthwise.inc"
+#include "depthwise_neon.inc"
+
+// Four rows of a channel in a dword.
+struct DepthwiseQuads {
+    struct Column {
+        int8x16_t part[4];
+    };
+
+    explicit DepthwiseQuads(const std::int8_t* four) : weights(four) {}
+
+    static Column column(const int8x16_t (&rows)[4]) {
+        const int16x8_t ab[] = {vreinterpretq_s16_s8(vzip1q_s8(rows[0], rows[1])),
+                                vreinterpretq_s16_s8(vzip2q_s8(rows[0], rows[1]))};
+        const int16x8_t cd[] = {vreinterpretq_s16_s8(vzip1q_s8(rows[2], rows[3])),
+                                vreinterpretq_s16_s8(vzip2q_s8(rows[2], rows[3]))};
+        Column c;
+        UNROLL for (int i = 0; i < 2; ++i) {
+            c.part[2 * i] = vreinterpretq_s8_s16(vzip1q_s16(ab[i], cd[i]));
+            c.part[2 * i + 1] = vreinterpretq_s8_s16(vzip2q_s16(ab[i], cd[i]));
+        }
+        return c;
+    }
+
+    template <int R>
+    void add(const Column* three, int32x4_t (&sums)[4]) const {
+        UNROLL for (int kx = 0; kx < 3; ++kx) {
+            const std::int8_t* w = weights + (3 * R + kx) * 4 * VECTOR_BYTES;
+            UNROLL for (int q = 0; q < 4; ++q) {
+                sums[q] = vdotq_s32(sums[q], three[kx].part[q], vld1q_s8(w + VECTOR_BYTES * q));
+            }
+        }
+    }
+
+    const std::int8_t* weights;
+};
+
+static void depthwise3(const Depthwise3Job& job) {
+    walk_depthwise3<DepthwiseNeon<DepthwiseQuads>>(job);
+}
+
 const Kernels KERNELS = {"neon_dotprod",
                          LANES,
                          Tile<Quads>::MOST,
                          dot,
                          depthwise,
-                         nullptr,
+                         depthwise3,
                          add_vectors<Lanes128>,
                          mul_row<VectorArithmetic<Lanes128>>,
                          rescale_row<VectorArithmetic<Lanes128>>,

@@ -9,20 +9,10 @@
 #include "ops/conv_window.h"
 #include "ops/panels.h"
 #include "ops/products.h"
+#include "ops/tiling.h"
 
 namespace subbyte {
 namespace {
-
-TileShape choose_shape(const Kernels& kernels, const Grid& grid, std::int64_t pixels, std::int64_t run,
-                       std::int64_t columns) {
-    if (kernels.shape == nullptr) return TileShape{};
-    DotJob job{};
-    job.grid = grid;
-    job.last = pixels;
-    job.steps = static_cast<std::int32_t>((run + 3) / 4);
-    job.columns = static_cast<std::int32_t>(columns);
-    return kernels.shape(job);
-}
 
 class Conv final : public Op {
 public:
@@ -33,8 +23,10 @@ public:
           groups_(groups),
           kernels_(build.kernels),
           fold_(window.dilation_w == 1 && groups == 1
-                    ? choose_fold(weights, window.stride_w, attributes.out().shape[1], build.kernels)
+                    ? choose_fold(attributes, weights, window.stride_w, build.kernels)
                     : 1),
+          tiling_(attributes, build.kernels, attributes.out().shape[0] * attributes.out().shape[1] / fold_,
+                  window.kernel_w == 3 && window.dilation_w == 1 && groups == 1),
           products_(prove_products(weights, attributes.in(0), build.kernels)),
           columns_(attributes, weights, attributes.in(0), attributes.out(), groups, build.kernels,
                    panel_order(weights.columns() / groups, build.kernels, fold_), products_.center),
@@ -45,13 +37,14 @@ public:
         const std::int64_t taps = wide.depth() / run_;
         const std::int64_t columns = wide.columns() / groups;
         const std::int64_t pixels = attributes.out().count() / wide.columns();
+        const bool usual = keep_packed(build.packing, wide.columns() * wide.depth(), taps, pixels);
+        const bool pack = choose_packed(attributes, wide, usual);
         for (std::int64_t g = 0; g < groups; ++g) {
-            panels_.emplace_back(wide.numbers.data() + g * columns * wide.depth(), Panels::Shape{columns, taps, run_},
-                                 pixels, build.kernels, build.packing);
+            panels_.emplace_back(wide.numbers.data() + g * columns * wide.depth(),
+                                 Panels::Shape{columns, taps, run_, pixels}, attributes.in(0), build.kernels, pack);
             scratch_bytes = std::max(scratch_bytes, panels_.back().scratch_bytes());
             weight_bytes += panels_.back().bytes();
         }
-        pairs_fit_ = pairs_fit(wide, run_, std::max(attributes.in(0).hi, attributes.in(0).zero_point));
         work = attributes.out().count() * weights.depth();
     }
 
@@ -74,28 +67,26 @@ public:
                 taps_.push_back(static_cast<std::int32_t>(ky * window_.dilation_h * x.strides[0] +
                                                           kx * window_.dilation_w * channels));
         }
-        shape_ = choose_shape(kernels_, grid_, pixels_, run_, out_group_);
+        shape_ = tiling_.shape(grid_, pixels_, run_, out_group_);
     }
 
     void run(const Frame& frame, Part part) const override {
-        const Shares shares = groups_ == 1 ? panels_[0].shares(part, pixels_) : Shares{part, Part{}};
         DotJob job{};
         job.in = frame.at(inputs[0]) + first_;
         job.out = frame.at(output);
         job.grid = grid_;
-        job.first = shares.pixels.begin(pixels_);
-        job.last = shares.pixels.end(pixels_);
+        job.first = part.begin(pixels_);
+        job.last = part.end(pixels_);
         if (job.first == job.last) return;
         job.taps = taps_.data();
         job.tap_count = static_cast<std::int32_t>(taps_.size());
         job.steps = static_cast<std::int32_t>((run_ + 3) / 4);
         job.columns = static_cast<std::int32_t>(out_group_);
         job.shape = shape_;
-        job.pairs_fit = pairs_fit_;
         job.products = products_;
         for (std::int64_t g = 0; g < groups_; ++g) {
             job.epilogue = columns_.group(g);
-            panels_[static_cast<std::size_t>(g)].dot(job, shares.panels, frame.scratch(part.index));
+            panels_[static_cast<std::size_t>(g)].dot(job, frame.scratch(part.index));
             job.in += in_group_;
             job.out += out_group_ * size_;
         }
@@ -106,10 +97,10 @@ private:
     std::int64_t groups_;
     const Kernels& kernels_;
     std::int64_t fold_;  // result pixels that one pixel of the grid stands for
+    Tiling tiling_;
     Products products_;
     Columns columns_;
     bool rows_in_one_run_;
-    bool pairs_fit_ = false;
     std::vector<Panels> panels_;  // one per group
     std::int64_t run_ = 1;
     std::int64_t first_ = 0;
@@ -130,11 +121,15 @@ public:
           products_(prove_products(weights, attributes.in(0), build.kernels)),
           columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels,
                    panel_order(weights.columns(), build.kernels), products_.center),
-          panels_(weights.numbers.data(), Panels::Shape{weights.columns(), 1, weights.depth()},
-                  attributes.out().count() / weights.columns(), build.kernels, build.packing),
+          panels_(weights.numbers.data(),
+                  Panels::Shape{weights.columns(), 1, weights.depth(), attributes.out().count() / weights.columns()},
+                  attributes.in(0), build.kernels,
+                  choose_packed(attributes, weights,
+                                keep_packed(build.packing, weights.columns() * weights.depth(), 1,
+                                            attributes.out().count() / weights.columns()))),
           depth_(weights.depth()),
           count_(weights.columns()),
-          pairs_fit_(pairs_fit(weights, weights.depth(), std::max(attributes.in(0).hi, attributes.in(0).zero_point))) {
+          tiling_(attributes, build.kernels, attributes.out().count() / count_, false) {
         work = attributes.out().count() * depth_;
         scratch_bytes = panels_.scratch_bytes();
         weight_bytes = panels_.bytes();
@@ -147,17 +142,16 @@ public:
         pixels_ = y.count() / count_;
         grid_ = Grid{pixels_, depth_, 0, count_ * size, 0};
         if (x.shape.size() == 3) grid_ = Grid{x.shape[1], depth_, x.strides[0], count_ * size, y.strides[0] * size};
-        shape_ = choose_shape(kernels_, grid_, pixels_, depth_, count_);
+        shape_ = tiling_.shape(grid_, pixels_, depth_, count_);
     }
 
     void run(const Frame& frame, Part part) const override {
-        const Shares shares = panels_.shares(part, pixels_);
         DotJob job{};
         job.in = frame.at(inputs[0]);
         job.out = frame.at(output);
         job.grid = grid_;
-        job.first = shares.pixels.begin(pixels_);
-        job.last = shares.pixels.end(pixels_);
+        job.first = part.begin(pixels_);
+        job.last = part.end(pixels_);
         if (job.first == job.last) return;
         static constexpr std::int32_t TAP = 0;
         job.taps = &TAP;
@@ -165,10 +159,9 @@ public:
         job.steps = static_cast<std::int32_t>((depth_ + 3) / 4);
         job.columns = static_cast<std::int32_t>(count_);
         job.shape = shape_;
-        job.pairs_fit = pairs_fit_;
         job.products = products_;
         job.epilogue = columns_.group(0);
-        panels_.dot(job, shares.panels, frame.scratch(part.index));
+        panels_.dot(job, frame.scratch(part.index));
     }
 
 private:
@@ -178,7 +171,7 @@ private:
     Panels panels_;
     std::int64_t depth_;
     std::int64_t count_;
-    bool pairs_fit_;
+    Tiling tiling_;
     std::int64_t pixels_ = 0;
     Grid grid_{};
     TileShape shape_{};
@@ -216,10 +209,11 @@ OpPtr make_conv(const Build& build) {
     if (groups > 1 && weights.columns() == groups && x.shape[2] == groups) {
         op = make_depthwise(build, a, w, weights);
     } else {
-        groups = merge_groups(weights, groups, build.kernels.lanes);
+        groups = merge_groups(a, weights, groups, build.kernels);
         op = std::make_unique<Conv>(build, a, w, groups, weights);
     }
     a.done();
+    op->knobs = a.knobs();
     return op;
 }
 
@@ -235,6 +229,7 @@ OpPtr make_linear(const Build& build) {
     a.result(shape);
     auto op = std::make_unique<Linear>(build, a, weights);
     a.done();
+    op->knobs = a.knobs();
     return op;
 }
 

@@ -26,8 +26,9 @@ struct ConvWindow {
     std::int64_t first(const Layout& x) const { return -top * x.strides[0] - left * x.shape[2]; }
 };
 
-// Widens the weights by zeros so that several groups become one wherever that is less work; returns how many are left.
-std::int64_t merge_groups(Weights& weights, std::int64_t groups, int lanes);
+// Widens the weights by zeros so that several groups become one wherever that is less work, or as chosen; returns how
+// many are left.
+std::int64_t merge_groups(Attributes& attributes, Weights& weights, std::int64_t groups, const Kernels& kernels);
 
 // A convolution with one input channel per result channel, of the groups that make_conv has checked.
 OpPtr make_depthwise(const Build& build, Attributes& attributes, const ConvWindow& window, const Weights& weights);

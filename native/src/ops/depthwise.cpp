@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ops/conv_window.h"
+#include "ops/products.h"
 #include "ops/panels.h"
 
 namespace subbyte {
@@ -17,7 +18,8 @@ public:
           kernels_(build.kernels),
           columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels,
                    natural_order(weights.columns(), build.kernels)),
-          panels_(pack_depthwise(weights, build.kernels), build.kernels, build.packing) {
+          panels_(pack_depthwise(weights, build.kernels), build.kernels,
+                  choose_packed(attributes, weights, build.packing == Packing::packed)) {
         work = attributes.out().count() * weights.depth();
         scratch_bytes = panels_.scratch_bytes();
         weight_bytes = panels_.bytes();
@@ -77,7 +79,7 @@ std::vector<DepthwiseSegment> cut(int bytes, int channels, std::int64_t width, c
     // Neighbouring pixels that lie densely in input and result make one run of bytes; so do those of a stride of 2
     // whose vectors the kernel can split into even and odd pixels.
     const auto pixels = static_cast<int>(std::min<std::int64_t>(bytes / channels, width));
-    const bool splits = window.stride_h == 2 && pixels * channels == bytes && channels % 8 == 0;
+    const bool splits = bytes >= 32 && window.stride_h == 2 && pixels * channels == bytes && channels % 8 == 0;
     if (channels <= bytes / 2 && (window.stride_w == 1 || splits)) return {{0, channels, pixels, 1}};
     std::vector<DepthwiseSegment> segments;
     for (int first = 0; first < channels; first += bytes) {
@@ -112,8 +114,9 @@ Order lanes_of(const std::vector<DepthwiseSegment>& segments, std::int64_t chann
     return order;
 }
 
-// Whether every sum of products of one channel fits int16, whatever their order.
-bool sums_fit(const Weights& weights, std::int64_t most) {
+// Whether every sum of products of one channel with numbers of low..high (low <= 0 <= high) fits int16, whatever their
+// order.
+bool sums_fit(const Weights& weights, std::int64_t low, std::int64_t high) {
     const auto depth = static_cast<std::size_t>(weights.depth());
     for (std::size_t first = 0; first < weights.numbers.size(); first += depth) {
         std::int64_t above = 0;
@@ -122,7 +125,7 @@ bool sums_fit(const Weights& weights, std::int64_t most) {
             above += std::max<std::int64_t>(weights.numbers[k], 0);
             below += std::min<std::int64_t>(weights.numbers[k], 0);
         }
-        if (above * most > 32767 || below * most < -32768) return false;
+        if (above * high + below * low > 32767 || above * low + below * high < -32768) return false;
     }
     return true;
 }
@@ -136,13 +139,16 @@ public:
           segments_(cut(4 * kernels_.lanes, static_cast<std::int32_t>(attributes.out().shape[2]),
                         attributes.out().shape[1], window)),
           order_(lanes_of(segments_, weights.columns(), kernels_.lanes)),
-          columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels, order_),
-          sums_fit_(sums_fit(weights, std::max(attributes.in(0).hi, attributes.in(0).zero_point))) {
+          products_(prove_products(weights, attributes.in(0), build.kernels)),
+          columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels, order_, products_.center),
+          sums_fit_(sums_fit(weights, -products_.center,
+                             std::max(attributes.in(0).hi, attributes.in(0).zero_point) - products_.center)) {
         const Layout& y = attributes.out();
         channels_ = static_cast<std::int32_t>(y.shape[2]);
         width_ = y.shape[1];
         height_ = y.shape[0];
-        panels_ = Panels(lane_weights(weights), kernels_, build.packing);
+        panels_ = Panels(lane_weights(weights), kernels_,
+                         choose_packed(attributes, weights, build.packing == Packing::packed));
         work = y.count() * weights.depth();
         scratch_bytes = panels_.scratch_bytes();
         weight_bytes = panels_.bytes();
@@ -174,6 +180,7 @@ public:
         job.segment_count = static_cast<std::int32_t>(segments_.size());
         job.weights = panels_.unpacked(frame.scratch(part.index));
         job.sums_fit = sums_fit_;
+        job.products = products_;
         job.epilogue = columns_.group(0);
         kernels_.depthwise3(job);
     }
@@ -203,6 +210,7 @@ private:
     const Kernels& kernels_;
     std::vector<DepthwiseSegment> segments_;
     Order order_;
+    Products products_;
     Columns columns_;
     bool sums_fit_;
     std::int32_t channels_ = 0;
@@ -215,7 +223,10 @@ private:
 OpPtr make_depthwise(const Build& build, Attributes& attributes, const ConvWindow& w, const Weights& weights) {
     const bool small = w.kernel_h == 3 && w.kernel_w == 3 && w.dilation_h == 1 && w.dilation_w == 1 &&
                        w.stride_h <= 2 && w.stride_w <= 2;
-    if (small && build.kernels.depthwise3 != nullptr)
+    const bool rows = small && build.kernels.depthwise3 != nullptr;
+    std::vector<std::string> ways = {"pixels"};
+    if (rows) ways.push_back("rows");
+    if (attributes.choose("depthwise", ways, ways.back()) == "rows")
         return std::make_unique<Depthwise3>(build, attributes, w, weights);
     return std::make_unique<DepthwiseAny>(build, attributes, w, weights);
 }

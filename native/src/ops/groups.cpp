@@ -19,18 +19,25 @@ double cost(const Weights& w, std::int64_t groups, std::int64_t merged, int lane
 
 }  // namespace
 
-std::int64_t merge_groups(Weights& weights, std::int64_t groups, int lanes) {
+std::int64_t merge_groups(Attributes& attributes, Weights& weights, std::int64_t groups, const Kernels& kernels) {
+    const int lanes = kernels.lanes;
+    const std::int64_t panel = std::int64_t{lanes} * kernels.most_vectors;
     std::int64_t best = 1;
+    Dims ways = {1};
     for (std::int64_t merged = 2; merged <= groups; ++merged) {
-        if (groups % merged == 0 && cost(weights, groups, merged, lanes) < cost(weights, groups, best, lanes))
-            best = merged;
+        if (groups % merged != 0) continue;
+        const bool better = cost(weights, groups, merged, lanes) < cost(weights, groups, best, lanes);
+        if (better) best = merged;
+        if (better || weights.columns() / groups * merged <= panel) ways.push_back(merged);
     }
+    best = attributes.choose("merged", ways, best);
     if (best == 1) return groups;
     const std::int64_t per_group = weights.columns() / groups;
     const std::int64_t channels = weights.shape[3];
     const std::int64_t taps = weights.shape[1] * weights.shape[2];
     Weights wide;
     wide.shape = weights.shape;
+    wide.levels = weights.levels;
     wide.shape[3] *= best;
     wide.numbers.assign(weights.numbers.size() * static_cast<std::size_t>(best), 0);
     for (std::int64_t column = 0; column < weights.columns(); ++column) {

@@ -11,16 +11,28 @@
 namespace subbyte {
 namespace {
 
+constexpr std::int32_t MOST_SHIFT = 62;
+
 std::int64_t round_up(std::int64_t n, std::int64_t unit) {
     return (n + unit - 1) / unit * unit;
 }
 
-// The same ratio with a shift of 33 or more where m has room: (acc*2m + 2^n) >> (n+1) is (acc*m + 2^(n-1)) >> n.
+// The same ratio with a shift of 33 or more where m has room: (acc*2m + 2^n) >> (n+1) is (acc*m + 2^(n-1)) >> n. Where
+// that is possible m is no -2^31, which has no opposite.
 void raise_shift(std::int32_t& m, std::int32_t& n) {
-    while (n < 33 && m >= -(1 << 30) && m < (1 << 30)) {
+    if (m == INT32_MIN && n > 1) {
+        m /= 2;
+        --n;
+    }
+    while (n < 33 && m > -(1 << 30) && m < (1 << 30)) {
         m *= 2;
         ++n;
     }
+}
+
+// -2^31 has a shift of 1: every result but that of 0 is clamped, with 2^31 - 1 too.
+std::int32_t opposite(std::int32_t m) {
+    return m == INT32_MIN ? INT32_MAX : -m;
 }
 
 }  // namespace
@@ -33,6 +45,7 @@ Weights read_weights(Attributes& attributes, std::size_t rank) {
         attributes.fail("the weight's table has shape " + text(table.shape));
     Weights w;
     w.shape = codes.shape;
+    w.levels = table.shape[0];
     const auto columns = static_cast<std::size_t>(w.shape[0]);
     const std::vector<std::int32_t> zeros = attributes.int32s("weight_zero", w.shape[0], INT32_LO, INT32_HI);
     const auto* code = static_cast<const std::uint8_t*>(codes.data);
@@ -40,26 +53,32 @@ Weights read_weights(Attributes& attributes, std::size_t rank) {
     std::memcpy(values.data(), table.data, values.size() * sizeof(std::int16_t));
     w.numbers.resize(static_cast<std::size_t>(product(w.shape, "weight")));
     const std::size_t depth = w.numbers.size() / columns;
+    for (const std::int32_t zero : zeros)
+        w.negated.push_back(zero != 0 && zero == values.front() + values.back());
     for (std::size_t i = 0; i < w.numbers.size(); ++i) {
         if (code[i] >= values.size())
             attributes.fail("a weight's code is " + std::to_string(code[i]) + " of " + std::to_string(values.size()) +
                             " levels");
-        const std::int64_t number = std::int64_t{values[code[i]]} - zeros[i / depth];
+        std::int64_t number = std::int64_t{values[code[i]]} - zeros[i / depth];
+        if (w.negated[i / depth]) number = -number;
         if (number < -128 || number > 127) attributes.fail("a weight is " + std::to_string(number) + ", outside int8");
         w.numbers[i] = static_cast<std::int8_t>(number);
     }
     return w;
 }
 
-std::int64_t choose_fold(const Weights& weights, std::int64_t stride, std::int64_t width, const Kernels& kernels) {
+std::int64_t choose_fold(Attributes& attributes, const Weights& weights, std::int64_t stride, const Kernels& kernels) {
     const auto steps = [&](std::int64_t fold) {  // per result pixel, times 4; storing a vector costs about two steps
         return (weights.shape[1] * round_up((weights.shape[2] + (fold - 1) * stride) * weights.shape[3], 4) + 8) / fold;
     };
+    const std::int64_t panel = std::int64_t{kernels.lanes} * kernels.most_vectors;
     std::int64_t best = 1;
-    for (std::int64_t fold = 2; fold * weights.columns() <= kernels.lanes && width % fold == 0; fold *= 2) {
-        if (steps(fold) < steps(best)) best = fold;
+    Dims ways = {1};
+    for (std::int64_t f = 2; f * weights.columns() <= panel && attributes.out().shape[1] % f == 0; f *= 2) {
+        if (f * weights.columns() <= kernels.lanes && steps(f) < steps(best)) best = f;
+        ways.push_back(f);
     }
-    return best;
+    return attributes.choose("fold", ways, best);
 }
 
 Weights fold_pixels(const Weights& weights, std::int64_t fold, std::int64_t stride) {
@@ -67,6 +86,7 @@ Weights fold_pixels(const Weights& weights, std::int64_t fold, std::int64_t stri
     const std::int64_t run = weights.shape[2] * channels;
     const std::int64_t rows = weights.columns() * weights.shape[1];
     Weights folded;
+    folded.levels = weights.levels;
     folded.shape = {fold * weights.columns(), weights.shape[1], weights.shape[2] + (fold - 1) * stride, channels};
     const std::int64_t wide = folded.shape[2] * channels;
     folded.numbers.resize(static_cast<std::size_t>(fold * rows * wide));
@@ -120,14 +140,15 @@ Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& i
         reach[c] = magnitude * largest(in) + std::abs(std::int64_t{bias_[c]});
         if (reach[c] > INT32_HI)
             attributes.fail("the accumulator of column " + std::to_string(c) + " may exceed 2^31 - 1");
+        if (weights.negated[c]) bias_[c] = -bias_[c];
         const std::int64_t zero = std::int64_t{in.zero_point} - center;
         bias_[c] = static_cast<std::int32_t>(static_cast<std::uint32_t>(std::int64_t{bias_[c]} - zero * sum));
     }
     shared_.leaky = attributes.has_array("m_neg") || attributes.has_array("n_neg");
     m_ = attributes.int32s("m", weights.columns(), INT32_LO, INT32_HI);
-    n_ = attributes.int32s("n", weights.columns(), 1, 62);
+    n_ = attributes.int32s("n", weights.columns(), 1, MOST_SHIFT);
     m_neg_ = shared_.leaky ? attributes.int32s("m_neg", weights.columns(), INT32_LO, INT32_HI) : m_;
-    n_neg_ = shared_.leaky ? attributes.int32s("n_neg", weights.columns(), 1, 62) : n_;
+    n_neg_ = shared_.leaky ? attributes.int32s("n_neg", weights.columns(), 1, MOST_SHIFT) : n_;
     shared_.wide = out.storage == Storage::i16;
     shared_.zero_point = out.zero_point;
     scale_.resize(m_.size());
@@ -139,8 +160,10 @@ Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& i
         raise_shift(m_neg_[c], n_neg_[c]);
         shared_.high = shared_.high && n_[c] >= 33 && n_neg_[c] >= 33;
         rules[c] = allowed(c, reach[c], kernels);
+        if (weights.negated[c]) negate(c);
     }
     choose_rules(placed(rules, std::uint8_t{255}));
+    if (!shared_.high) lift(reach);
     bias_ = placed(bias_, 0);
     m_ = placed(m_, 0);
     n_ = placed(n_, 33);
@@ -148,6 +171,17 @@ Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& i
     n_neg_ = placed(n_neg_, 33);
     scale_ = placed(scale_, 0.0F);
     scale_neg_ = placed(scale_neg_, 0.0F);
+}
+
+// What held for acc now holds for -acc, so the two sides of a leaky slope change places.
+void Columns::negate(std::size_t c) {
+    std::swap(m_[c], m_neg_[c]);
+    std::swap(n_[c], n_neg_[c]);
+    std::swap(scale_[c], scale_neg_[c]);
+    m_[c] = opposite(m_[c]);
+    m_neg_[c] = opposite(m_neg_[c]);
+    scale_[c] = -scale_[c];
+    scale_neg_[c] = -scale_neg_[c];
 }
 
 std::uint8_t Columns::allowed(std::size_t c, std::int64_t reach, const Kernels& kernels) {
@@ -164,6 +198,15 @@ std::uint8_t Columns::allowed(std::size_t c, std::int64_t reach, const Kernels& 
     const bool high = joins(positive) && joins(negative);
     return static_cast<std::uint8_t>(single << static_cast<int>(Rule::single) | high << static_cast<int>(Rule::high) |
                                      1 << static_cast<int>(Rule::any));
+}
+
+void Columns::lift(const std::vector<std::int64_t>& reach) {
+    std::vector<std::int32_t> bits(reach.size());
+    for (std::size_t c = 0; c < reach.size(); ++c) {
+        bits[c] = std::max(0, 33 - std::min(n_[c], n_neg_[c]));
+        if (reach[c] << bits[c] > INT32_HI || std::max(n_[c], n_neg_[c]) + bits[c] > MOST_SHIFT) return;
+    }
+    lift_ = placed(bits, 0);
 }
 
 // Every panel follows the fastest rule that all of its columns allow.
@@ -201,6 +244,7 @@ Epilogue Columns::group(std::int64_t index) const {
     e.n = n_.data() + at;
     e.m_neg = m_neg_.data() + at;
     e.n_neg = n_neg_.data() + at;
+    e.lift = lift_.empty() ? nullptr : lift_.data() + at;
     e.scale = scale_.data() + at;
     e.scale_neg = scale_neg_.data() + at;
     e.rules = rules_.data() + at / static_cast<std::size_t>(lanes_);
@@ -246,19 +290,6 @@ std::vector<std::int8_t> pack_depthwise(const Weights& weights, const Kernels& k
         }
     }
     return packed;
-}
-
-bool pairs_fit(const Weights& weights, std::int64_t run, std::int64_t most) {
-    const auto n = static_cast<std::int64_t>(weights.numbers.size());
-    for (std::int64_t start = 0; start < n; start += run) {
-        for (std::int64_t k = start; k < start + run; k += 2) {
-            const std::int64_t a = weights.numbers[static_cast<std::size_t>(k)];
-            const std::int64_t b = k + 1 < start + run ? weights.numbers[static_cast<std::size_t>(k + 1)] : 0;
-            if (most * (std::max<std::int64_t>(a, 0) + std::max<std::int64_t>(b, 0)) > 32767) return false;
-            if (most * (std::min<std::int64_t>(a, 0) + std::min<std::int64_t>(b, 0)) < -32768) return false;
-        }
-    }
-    return true;
 }
 
 }  // namespace subbyte

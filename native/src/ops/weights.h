@@ -9,10 +9,14 @@
 
 namespace subbyte {
 
-// Integers table[code] - zero_point as int8, [columns, ...] as in the graph.
+// Integers table[code] - zero_point as int8, [columns, ...] as in the graph. A column that is `negated` has the table's
+// numbers once its sign is changed, e.g. -1..2 of a table -2..1, and is kept so: then few numbers occur in all columns,
+// and acc * m = (-acc) * (-m) gives its results.
 struct Weights {
     Dims shape;
     std::vector<std::int8_t> numbers;
+    std::int64_t levels = 256;  // at most so many different numbers, zero points and padding aside
+    std::vector<bool> negated;
 
     std::int64_t columns() const { return shape[0]; }
     std::int64_t depth() const { return static_cast<std::int64_t>(numbers.size()) / shape[0]; }
@@ -21,9 +25,9 @@ struct Weights {
 // Reads arrays codes, table and weight_zero.
 Weights read_weights(Attributes& attributes, std::size_t rank);
 
-// How many neighbouring result pixels of a row of `width` to make at once, as columns of their own that fill up a
-// vector: their windows share most of what they read. weights are [columns, kernel_h, kernel_w, channels].
-std::int64_t choose_fold(const Weights& weights, std::int64_t stride, std::int64_t width, const Kernels& kernels);
+// How many neighbouring result pixels of a row to make at once, as columns of their own that fill up a vector (or as
+// chosen): their windows share most of what they read. weights are [columns, kernel_h, kernel_w, channels].
+std::int64_t choose_fold(Attributes& attributes, const Weights& weights, std::int64_t stride, const Kernels& kernels);
 // Weights [fold * columns, kernel_h, kernel_w + (fold - 1) * stride, channels], where pixel p's lie p strides further
 // among zeros.
 Weights fold_pixels(const Weights& weights, std::int64_t fold, std::int64_t stride);
@@ -52,6 +56,9 @@ public:
 private:
     // What holds for a column: the formulas of Rule, as bits 1 << rule.
     std::uint8_t allowed(std::size_t c, std::int64_t reach, const Kernels& kernels);
+    void negate(std::size_t c);
+    // Where some shift is below 33: whether all sums, at most `reach`, can be shifted left until none is.
+    void lift(const std::vector<std::int64_t>& reach);
     void choose_rules(const std::vector<std::uint8_t>& allowed);
     template <class T>
     std::vector<T> placed(const std::vector<T>& values, T rest) const;
@@ -60,7 +67,7 @@ private:
     Order order_;
     std::int64_t per_group_;
     std::int64_t groups_;
-    std::vector<std::int32_t> bias_, m_, n_, m_neg_, n_neg_;
+    std::vector<std::int32_t> bias_, m_, n_, m_neg_, n_neg_, lift_;
     std::vector<float> scale_, scale_neg_;
     std::vector<Rule> rules_;  // by vector
     Epilogue shared_{};
@@ -71,7 +78,5 @@ std::vector<std::int8_t> pack_panels(const std::int8_t* numbers, std::int64_t co
                                      std::int64_t run, const Kernels& kernels);
 // Panels of a depthwise convolution: numbers [channels][taps].
 std::vector<std::int8_t> pack_depthwise(const Weights& weights, const Kernels& kernels);
-// Whether w[k] * x + w[k + 1] * x' fits int16 for all even k of a run and 0 <= x, x' <= most.
-bool pairs_fit(const Weights& weights, std::int64_t run, std::int64_t most);
 
 }  // namespace subbyte

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from subbyte.cli.bench import bench
 from subbyte.cli.compare import compare
 from subbyte.cli.demo import demo
 from subbyte.cli.evaluate import evaluate
@@ -27,6 +28,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "compare": compare,
     "eval": evaluate,
     "run": run,
+    "bench": bench,
     "formats": formats,
     "demo": demo,
 }

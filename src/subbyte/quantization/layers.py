@@ -1,14 +1,15 @@
 """Weights and biases of every layer, in execution order behind the already quantized prefix.
 
 The walk carries two versions of every live value, float and fake-quantized, for a bounded sample of the calibration
-data. Each layer's bias takes up the difference of the channel means (sequential bias correction, Nagel et al. 2019,
-section 4.2, in its empirical form).
+data. The weight methods of ``methods/`` see a layer's quantized inputs and the float results that they should lead to.
+Then its bias takes up the difference of the channel means (sequential bias correction, Nagel et al. 2019, section 4.2,
+in its empirical form).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -24,7 +25,11 @@ from subbyte.graph.torch_executor import FloatExecutor
 from subbyte.graph.verify import place_of
 from subbyte.quantization.calibrate import Feeds, Progress
 from subbyte.quantization.fake_quant import fake_quantize
+from subbyte.quantization.methods import BIAS_CORRECTION, WEIGHT_METHODS, Problem, State
+from subbyte.quantization.methods.moments import measure
 from subbyte.quantization.parts import Layer, Scaling, without_rectify
+from subbyte.quantization.recipe import METHODS
+from subbyte.quantization.resolve import LayerChoice
 from subbyte.quantization.scheme import Scheme
 from subbyte.quantization.weights import Reals, affine_weight, fit_bias, quantize_layer_weight
 
@@ -35,6 +40,9 @@ if TYPE_CHECKING:
 
 CHUNK = 32
 """Samples run at once."""
+
+LOW_LEVELS = 128
+"""Formats with fewer levels than this are low: 8 bits, signed or not, have more."""
 
 MEMORY_BUDGET = 1 << 30
 """Bytes that the walk's live values may take, whatever the size of the calibration set."""
@@ -69,18 +77,24 @@ def _elements(graph: Graph, value: str) -> int:
     return math.prod(d or 1 for d in graph.types[value].shape)
 
 
+def default_methods(choices: Mapping[str, LayerChoice]) -> tuple[str, ...]:
+    """Bias correction alone where every layer has 8 bits; the whole stack where one has fewer."""
+    low = any(min(c.weights.levels, c.operand.levels) < LOW_LEVELS for c in choices.values())
+    return METHODS if low else (BIAS_CORRECTION,)
+
+
 def quantize_layers(
-    scheme: Scheme, feeds: Feeds, bias_correction: bool, progress: Progress
+    scheme: Scheme, feeds: Feeds, methods: Sequence[str], progress: Progress
 ) -> Mapping[str, LayerWeights]:
     """Quantized weights and corrected biases by node name.
 
     Args:
         scheme: formats and scales of all activations.
         feeds: float32 samples by input name.
-        bias_correction: whether biases take up the shift of the channel means.
+        methods: names of ``recipe.METHODS``, in order.
         progress: called after every node.
     """
-    walk = _Walk(scheme, feeds, bias_correction)
+    walk = _Walk(scheme, feeds, methods)
     for k, node in enumerate(scheme.graph):
         walk.step(k, node)
         progress("quantize layers", k + 1, len(scheme.graph.nodes))
@@ -90,12 +104,13 @@ def quantize_layers(
 class _Walk:
     """Float and fake-quantized values, in chunks, freed after their last use."""
 
-    def __init__(self, scheme: Scheme, feeds: Feeds, bias_correction: bool) -> None:
+    def __init__(self, scheme: Scheme, feeds: Feeds, methods: Sequence[str]) -> None:
         import torch
 
         self.scheme = scheme
         self.graph = scheme.graph
-        self.correct = bias_correction
+        self.steps = [WEIGHT_METHODS[m] for m in methods if m != BIAS_CORRECTION]
+        self.correct = BIAS_CORRECTION in methods
         self.executor = FloatExecutor(scheme.graph)
         self.layers: dict[str, LayerWeights] = {}
         self.exact: dict[str, Chunks] = {}
@@ -136,38 +151,43 @@ class _Walk:
 
         linear = without_rectify(op)
         exact = self._run(replace(node, op=linear), self.exact)
-        layer = self._quantize(node, op)
-        reals = layer.weight.dequantize().reshape(self._weight(node).shape)
-        weight, bias = torch.from_numpy(reals), torch.from_numpy(layer.bias.astype(np.float32))
-        coarse = [linear.torch(x, weight, bias) for x in operand]
+        try:
+            weight, layer = self._quantize(node, op, operand, exact)
+        except SubbyteError as error:
+            raise error.at(place_of(self.graph, node)) from error
+        reals = layer.weight.dequantize().reshape(weight.shape)
+        tensors = torch.from_numpy(reals), torch.from_numpy(layer.bias.astype(np.float32))
+        coarse = [linear.torch(x, *tensors) for x in operand]
         if self.correct and isinstance(op, Layer):
             shift = _means(exact) - _means(coarse)
             coarse = [y + torch.from_numpy(shift.astype(np.float32)) for y in coarse]
-            layer = self._with_bias(node, layer, layer.bias + shift)
+            s_x = self.scheme.operand(node, node.inputs[0]).scale
+            bias = layer.bias + shift
+            layer = LayerWeights(weight=fit_bias(weight, layer.weight, bias, s_x), bias=bias)
         self.layers[node.name] = layer
         return [rectified(op.rectify, y) for y in exact], [rectified(op.rectify, y) for y in coarse]
 
-    def _quantize(self, node: Node, op: Scaling) -> LayerWeights:
-        weight, scheme = self._weight(node), self.scheme
+    def _quantize(
+        self, node: Node, op: Scaling, operand: Chunks, exact: Chunks
+    ) -> tuple[npt.NDArray[np.float32], LayerWeights]:
+        """The reals that the codes stand for, and the layer before bias correction."""
+        scheme = self.scheme
+        weight = np.asarray(self.graph.constants[node.inputs[1]], np.float32)
         has_bias = len(node.inputs) > 2
         bias = np.asarray(self.graph.constants[node.inputs[2]], np.float64) if has_bias else np.zeros(len(weight))
         s_x, s_y = scheme.operand(node, node.inputs[0]).scale, scheme.stored(node.output).scale
-        try:
-            if isinstance(op, Affine):
-                tensor = affine_weight(weight, scheme.arithmetic, bias, s_x, s_y)
-            else:
-                tensor = quantize_layer_weight(weight, scheme.choices[node.name], scheme.arithmetic, bias, s_x, s_y)
-        except SubbyteError as error:
-            raise error.at(place_of(self.graph, node)) from error
-        return LayerWeights(weight=tensor, bias=bias)
+        if isinstance(op, Affine):
+            return weight, LayerWeights(weight=affine_weight(weight, scheme.arithmetic, bias, s_x, s_y), bias=bias)
+        choice = scheme.choices[node.name]
 
-    def _with_bias(self, node: Node, layer: LayerWeights, bias: Reals) -> LayerWeights:
-        s_x = self.scheme.operand(node, node.inputs[0]).scale
-        return LayerWeights(weight=fit_bias(self._weight(node), layer.weight, bias, s_x), bias=bias)
+        def scaled(reals: npt.NDArray[np.float32], importance: Reals | None) -> QTensor:
+            return quantize_layer_weight(reals, choice, scheme.arithmetic, bias, s_x, s_y, importance)
 
-    def _weight(self, node: Node) -> npt.NDArray[np.float32]:
-        """Float weights, output channel first."""
-        return np.asarray(self.graph.constants[node.inputs[1]], np.float32)
+        problem = Problem(find_moments=lambda: measure(op, weight.shape, operand, exact), find_scales=scaled)
+        state = State(weight=weight, tensor=scaled(weight, None))
+        for step in self.steps:
+            state = step(problem, state)
+        return state.weight, LayerWeights(weight=state.tensor, bias=bias)
 
 
 def _means(chunks: Chunks) -> Reals:

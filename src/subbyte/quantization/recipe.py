@@ -13,10 +13,13 @@ from typing import Any, TypeVar
 from subbyte.errors import RecipeError, SubbyteError, unknown_name
 from subbyte.formats import get_format
 from subbyte.formats.levels import check_pair, pairs
-from subbyte.formats.quantize import METHODS
+from subbyte.formats.quantize import METHODS as SCALE_METHODS
+from subbyte.quantization.methods import BIAS_CORRECTION, WEIGHT_METHODS
 from subbyte.ranges import get_observer
 
 LAYER_OPERATORS = ("conv", "linear")
+METHODS = (*WEIGHT_METHODS, BIAS_CORRECTION)
+"""How weights and biases are found, in the order in which they make sense."""
 GRANULARITIES = ("per_channel", "per_tensor")
 
 _Made = TypeVar("_Made")
@@ -56,7 +59,7 @@ class Rule:
         _check_types(self)
         _check_names("operator with weights", self.operator, LAYER_OPERATORS)
         _check_names("granularity", [self.granularity], GRANULARITIES)
-        _check_names("weight method", [self.weight_method], METHODS)
+        _check_names("weight method", [self.weight_method], SCALE_METHODS)
         _check_path(self.path)
         _check_formats(self.weights, self.activations, self.storage)
         if self.observer is not None:
@@ -82,10 +85,11 @@ class Recipe:
         first_input: operand format of layers that no other layer precedes.
         last_input: operand format of layers that no other layer follows.
         first_last_weights: weight format of the first and last layers; None takes the rules'.
-        bias_correction: sequential correction of every layer's mean.
+        methods: how weights and biases are found, in order, names of ``METHODS``; None takes ``bias_correction`` where
+            all layers have 8 bits, and everything of ``METHODS`` below.
 
     Raises:
-        RecipeError: an ignored scope is no regular expression, or a value has a wrong type.
+        RecipeError: an ignored scope is no regular expression, a method is unknown, or a value has a wrong type.
         FormatError: an unknown format.
     """
 
@@ -97,10 +101,11 @@ class Recipe:
     first_input: str = "uint8"
     last_input: str = "uint8"
     first_last_weights: str | None = None
-    bias_correction: bool = True
+    methods: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         _check_types(self)
+        _check_names("method", self.methods or (), METHODS)
         for pattern in self.ignored_scope:
             _check_path(pattern)
         _check_formats(self.input, self.output, self.first_input, self.last_input, self.first_last_weights)
@@ -198,7 +203,7 @@ def _from_toml(path: Path) -> Recipe:
     rules = base.rules + tuple(_rule(r, f"{path}, rule {i}") for i, r in enumerate(listed, 1))
     _refuse_unknown(table, {f.name for f in fields(Recipe)} - {"rules"} | {"base", "rule"}, place)
     table.setdefault("name", path.stem)
-    return _placed(lambda: replace(base, rules=rules, **_tuples(table, "ignored_scope")), place)
+    return _placed(lambda: replace(base, rules=rules, **_tuples(table, "ignored_scope", "methods")), place)
 
 
 def _rule(table: Mapping[str, Any], place: str) -> Rule:
@@ -206,11 +211,12 @@ def _rule(table: Mapping[str, Any], place: str) -> Rule:
     return _placed(lambda: Rule(**_tuples(table, "operator")), place)
 
 
-def _tuples(table: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """The table with one key's list, or single name, as a tuple."""
+def _tuples(table: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """The table with some keys' lists, or single names, as tuples."""
     values = dict(table)
-    if isinstance(values.get(key), str | list):
-        values[key] = (values[key],) if isinstance(values[key], str) else tuple(values[key])
+    for key in keys:
+        if isinstance(values.get(key), str | list):
+            values[key] = (values[key],) if isinstance(values[key], str) else tuple(values[key])
     return values
 
 
@@ -226,7 +232,7 @@ def _check_types(made: Rule | Recipe) -> None:
     """Texts are texts, flags are flags and lists are tuples of texts, as annotated."""
     for f in fields(made):
         value, kind = getattr(made, f.name), str(f.type)
-        if kind == "tuple[str, ...]":
+        if kind.startswith("tuple[str, ...]"):
             good = isinstance(value, tuple) and all(isinstance(v, str) for v in value)
         elif kind.startswith("tuple"):
             good = isinstance(value, tuple) and all(isinstance(v, Rule) for v in value)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
 from subbyte.arithmetic.requant import Arithmetic
 from subbyte.formats import get_format
+from subbyte.formats.format import Format
 from subbyte.formats.granularity import PerChannel, PerTensor
 from subbyte.formats.qtensor import QTensor
 from subbyte.formats.quantize import quantize_weight, requantize_with_scale
@@ -14,12 +17,24 @@ from subbyte.quantization.resolve import LayerChoice
 
 Reals = npt.NDArray[np.float64]
 
-BIAS_LIMIT = 2.0**30
-"""|bias| in accumulator units stays at or below this; the rest of int32 is the products'."""
+BIAS_LIMIT = 2.0**23
+"""|bias| in accumulator units stays at or below this, so that it and the products are exact in float32.
+
+Only channels whose weights are next to nothing beside their bias get there; a step of the 8-bit result is then 2**15
+units, far coarser than what their weights lose."""
+
+MOST_MIRRORED = 16
+"""Levels up to which the side of a two's complement grid's odd value is chosen by channel."""
 
 
 def quantize_layer_weight(
-    weight: npt.NDArray[np.float32], choice: LayerChoice, arithmetic: Arithmetic, bias: Reals, s_x: float, s_y: float
+    weight: npt.NDArray[np.float32],
+    choice: LayerChoice,
+    arithmetic: Arithmetic,
+    bias: Reals,
+    s_x: float,
+    s_y: float,
+    importance: Reals | None = None,
 ) -> QTensor:
     """Codes and scales of one layer's weights.
 
@@ -30,14 +45,46 @@ def quantize_layer_weight(
         bias: float64, one per output channel; a channel's scale is raised until it fits.
         s_x: scale of the operand.
         s_y: scale of the result.
+        importance: weights of squared errors, shaped like ``weight``, where scales are searched.
     """
     granularity = PerChannel(axis=0) if choice.per_channel else PerTensor()
-    tensor = quantize_weight(
-        weight, choice.weights, granularity, method=choice.weight_method, symmetric=choice.symmetric
-    )
+    importance = importance if choice.weight_method == "mse" else None
+
+    def quantized(reals: npt.NDArray[np.float32]) -> QTensor:
+        return quantize_weight(
+            reals, choice.weights, granularity, choice.weight_method, importance, symmetric=choice.symmetric
+        )
+
+    tensor = quantized(weight)
+    if choice.per_channel and choice.symmetric and lopsided(choice.weights):
+        tensor = _nearer(weight, tensor, mirrored(quantized(-weight)), importance)
     if arithmetic == "shift":
         tensor = snap_weight_scale(weight, tensor, s_x, s_y)
     return fit_bias(weight, tensor, bias, s_x)
+
+
+def lopsided(format_: Format) -> bool:
+    """Whether a channel may gain from the mirrored grid: one more value below 0 than above, and few values."""
+    return format_.uniform and format_.lo == -format_.hi - 1 and format_.levels <= MOST_MIRRORED
+
+
+def mirrored(tensor: QTensor) -> QTensor:
+    """The tensor of the negated reals: the grid -hi..-lo, which the zero point -1 makes of lo..hi = -hi - 1."""
+    last = np.uint8(tensor.format.levels - 1)
+    return replace(tensor, codes=last - tensor.codes, zero_point=np.full_like(tensor.zero_point, -1))
+
+
+def _nearer(weight: npt.NDArray[np.float32], first: QTensor, second: QTensor, importance: Reals | None) -> QTensor:
+    """Channel by channel the tensor of less (weighted) squared error; the first on ties."""
+    errors = [_channel_errors(weight, t, importance) for t in (first, second)]
+    better = errors[1] < errors[0]
+    spread = better.reshape(-1, *(1,) * (weight.ndim - 1))
+    return replace(
+        first,
+        codes=np.where(spread, second.codes, first.codes),
+        scale=np.where(better, second.scale, first.scale),
+        zero_point=np.where(better, second.zero_point, first.zero_point),
+    )
 
 
 def snap_weight_scale(weight: npt.NDArray[np.float32], tensor: QTensor, s_x: float, s_y: float) -> QTensor:
@@ -52,14 +99,16 @@ def snap_weight_scale(weight: npt.NDArray[np.float32], tensor: QTensor, s_x: flo
 
 
 def fit_bias(weight: npt.NDArray[np.float32], tensor: QTensor, bias: Reals, s_x: float) -> QTensor:
-    """The tensor with scales doubled where |bias| would pass BIAS_LIMIT."""
+    """The tensor with scales doubled where |bias| would pass BIAS_LIMIT; other channels keep their codes."""
     needed = np.abs(bias) / (tensor.scale.astype(np.float64) * s_x) / BIAS_LIMIT
     if tensor.scale.ndim == 0:
         needed = needed.max(initial=0.0)
     if np.all(needed <= 1):
         return tensor
     doublings = np.ceil(np.log2(np.maximum(needed, 1.0)))
-    return _rescale(weight, tensor, tensor.scale.astype(np.float64) * np.exp2(doublings))
+    raised = _rescale(weight, tensor, tensor.scale.astype(np.float64) * np.exp2(doublings))
+    kept = np.broadcast_to((needed <= 1).reshape(-1, *(1,) * (weight.ndim - 1)), weight.shape)
+    return replace(raised, codes=np.where(kept, tensor.codes, raised.codes))
 
 
 def affine_weight(
@@ -82,6 +131,7 @@ def _rescale(weight: npt.NDArray[np.float32], tensor: QTensor, scale: Reals) -> 
     return requantize_with_scale(weight, tensor, scale.astype(np.float32))
 
 
-def _channel_errors(weight: npt.NDArray[np.float32], tensor: QTensor) -> Reals:
-    difference = (tensor.dequantize() - weight).astype(np.float64)
-    return np.asarray(np.square(difference).reshape(len(weight), -1).sum(axis=1))
+def _channel_errors(weight: npt.NDArray[np.float32], tensor: QTensor, importance: Reals | None = None) -> Reals:
+    squares = np.square((tensor.dequantize() - weight).astype(np.float64))
+    weighted = squares if importance is None else squares * importance
+    return np.asarray(weighted.reshape(len(weight), -1).sum(axis=1))

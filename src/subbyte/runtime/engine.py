@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,12 @@ from subbyte.errors import RunError, unknown_name
 from subbyte.graph.feeds import check_codes, check_feeds
 from subbyte.graph.ir import Constant, Graph, IntType, Node
 from subbyte.graph.ops.op import attributes
+from subbyte.runtime import tuned
+from subbyte.runtime.choices import Choice, Knob
 from subbyte.runtime.native_plan import constant_arrays, plan_attributes
+
+if TYPE_CHECKING:
+    from subbyte.runtime.profile import LayerProfile
 
 Codes = npt.NDArray[Any]
 WEIGHTS = ("auto", "packed", "unpacked")
@@ -23,8 +29,8 @@ WEIGHTS = ("auto", "packed", "unpacked")
 class Engine:
     """An integer graph on the native engine; immutable, safe to run from several threads at once.
 
-    The environment variable ``SUBBYTE_ISA`` (portable, avx2, avx512_vnni, avx512_vbmi) forces the instruction set of
-    engines that are built while it is set; every one gives the same integers.
+    The environment variable ``SUBBYTE_ISA`` (portable, avx2, avx512bw, avx512_vnni, avx512_vbmi) forces the
+    instruction set of engines that are built while it is set; every one gives the same integers.
 
     Args:
         graph: of the integer dialect, as ``verify`` accepts it.
@@ -32,12 +38,16 @@ class Engine:
         weights: "packed" keeps the weights of every layer in as few bits (1 to 5, else 8) as their numbers need, at a
             few per cent of the speed of layers that compute; "unpacked" keeps bytes; "auto" packs the layers that
             are faster so, because they wait for memory. The results are the same integers.
+        choices: by node how its operator computes, see ``knobs``; all choices give the same integers. Left out: what
+            ``subbyte bench --tune`` found fastest on this machine, if it was asked (``SUBBYTE_TUNE=off``: nothing).
 
     Raises:
         RunError: the graph holds something that the engine does not run, or SUBBYTE_ISA or ``weights`` is unknown.
     """
 
-    def __init__(self, graph: Graph, threads: int = 1, weights: str = "auto") -> None:
+    def __init__(
+        self, graph: Graph, threads: int = 1, weights: str = "auto", choices: Mapping[str, Choice] | None = None
+    ) -> None:
         self.graph = graph
         self.threads = _threads(threads)
         self._names = tuple(graph.types)
@@ -45,9 +55,24 @@ class Engine:
         if weights not in WEIGHTS:
             raise RunError(*unknown_name("way to keep weights", weights, WEIGHTS), f"graph {graph.name!r}")
         try:
-            self._native = _build(graph, self._names, weights)
+            self._native = self._built(weights, choices)
         except ValueError as error:
             raise _refused(str(error), graph) from None
+
+    def _built(self, weights: str, choices: Mapping[str, Choice] | None) -> _native.Engine:
+        if choices is not None:
+            return _build(self.graph, self._names, weights, choices)
+        remembered = tuned.choices(self.graph, os.environ.get("SUBBYTE_ISA") or _native.available_isas()[0])
+        if weights != "auto":
+            remembered = {node: {k: w for k, w in c.items() if k != "weights"} for node, c in remembered.items()}
+        try:
+            return _build(self.graph, self._names, weights, remembered)
+        except ValueError as error:
+            if not remembered:
+                raise
+            usual = _build(self.graph, self._names, weights, {})
+            warnings.warn(f"what was tuned cannot be used: {error}", tuned.TuningWarning, stacklevel=4)
+            return usual
 
     @property
     def isa(self) -> str:
@@ -64,6 +89,12 @@ class Engine:
         """Memory for the weights as the kernels read them, padding included; rescales and biases are not counted."""
         return self._native.weight_bytes
 
+    @property
+    def knobs(self) -> dict[str, tuple[Knob, ...]]:
+        """By node what its operator can do in several ways, and which way was taken."""
+        found = zip(self.graph.nodes, self._native.operators(), strict=True)
+        return {node.name: tuple(Knob(n, tuple(w), c) for n, w, c in knobs) for node, (_, _, knobs) in found}
+
     def run(self, codes: Mapping[str, Codes], threads: int | None = None) -> dict[str, Codes]:
         """The graph's outputs.
 
@@ -79,6 +110,26 @@ class Engine:
     def run_all(self, codes: Mapping[str, Codes], threads: int | None = None) -> dict[str, Codes]:
         """Every value of the graph, inputs and intermediate ones included; otherwise as ``run``."""
         return self._run(codes, self._names, threads, keep=True)
+
+    def profile(
+        self, codes: Mapping[str, Codes], repeats: int = 100, threads: int | None = None
+    ) -> tuple[LayerProfile, ...]:
+        """What each operator costs, measured inside the engine around it.
+
+        Args:
+            codes: as for ``run``; the first sample is taken.
+            repeats: how often it runs, 1..100,000.
+            threads: instead of the engine's own.
+
+        Returns:
+            By operator in execution order; before them taking the inputs, behind them giving the outputs.
+
+        Raises:
+            RunError: as for ``run``, or repeats is out of range.
+        """
+        from subbyte.runtime.profile import profile
+
+        return profile(self.graph, self._native, codes, repeats, self.threads if threads is None else _threads(threads))
 
     def _run(
         self, codes: Mapping[str, Codes], wanted: Sequence[str], threads: int | None, *, keep: bool
@@ -137,7 +188,7 @@ def _int_type(graph: Graph, name: str) -> IntType:
     return kind
 
 
-def _build(graph: Graph, names: Sequence[str], weights: str) -> _native.Engine:
+def _build(graph: Graph, names: Sequence[str], weights: str, choices: Mapping[str, Choice]) -> _native.Engine:
     builder = _native.Builder()
     index: dict[str, int] = {}
     for name in names:
@@ -148,7 +199,8 @@ def _build(graph: Graph, names: Sequence[str], weights: str) -> _native.Engine:
         values = [index[i] for i in node.inputs if i in index]
         arrays = constant_arrays(node.op.name, _constants(graph, node))
         plain = plan_attributes(node.op.name, attributes(node.op))
-        builder.op(node.op.name, node.name, values, index[node.output], plain, arrays)
+        chosen = dict(choices.get(node.name, {}))
+        builder.op(node.op.name, node.name, values, index[node.output], plain, arrays, chosen)
     return builder.build([index[n] for n in graph.inputs], [index[n] for n in graph.outputs], weights)
 
 

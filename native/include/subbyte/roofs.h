@@ -1,0 +1,17 @@
+// What one core can do at most, measured where it is asked: arithmetic from registers, and reading memory.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace subbyte {
+
+// Multiply-accumulates of bytes per nanosecond with the best instructions that the kernels of an instruction set use
+// for exact int8; sums of few bits in int16 may exceed it. Takes some milliseconds. Raises PlanError for a name that
+// this CPU does not run.
+double mac_roof(const std::string& isa);
+
+// Bytes per nanosecond of reading a buffer of so many bytes again and again: from the cache where it fits.
+double read_roof(std::int64_t bytes);
+
+}  // namespace subbyte

@@ -1,0 +1,72 @@
+"""Rounding whose errors are made good by the weights that are still to be rounded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from subbyte.errors import DataError
+from subbyte.formats.qtensor import QTensor
+from subbyte.quantization.methods.state import Problem, Reals, State
+
+DAMPING = 0.01
+"""Of the mean power of the inputs, added to the Hessian's diagonal."""
+
+BLOCK = 64
+"""Columns whose errors are passed on together to those behind them."""
+
+
+def gptq(problem: Problem, state: State) -> State:
+    """Codes by error feedback (Frantar et al. 2022, "GPTQ", section 3; OBQ in a fixed order).
+
+    Inputs are rounded in the order of falling power; the error of each is spread over the inputs behind it by the
+    inverse Hessian's Cholesky factor, so that the layer's result, not its weights, stays put. Scales stay as they are.
+
+    Raises:
+        DataError: the Hessian is not positive definite even after damping.
+    """
+    gram, unit = problem.moments.gram, problem.moments.power
+    groups, k = gram.shape[:2]
+    order = np.argsort(-np.diagonal(gram, axis1=1, axis2=2), axis=1, kind="stable")
+    damped = gram + DAMPING * unit * np.eye(k)
+    hessian = np.take_along_axis(np.take_along_axis(damped, order[:, :, None], 1), order[:, None, :], 2)
+    weight = state.weight.astype(np.float64).reshape(groups, -1, k)
+    ordered = np.take_along_axis(weight, order[:, None, :], 2)
+    codes = _rounded(ordered, _factor(hessian), state.tensor)
+    natural = np.take_along_axis(codes, np.argsort(order, axis=1)[:, None, :], 2)
+    return replace(state, tensor=replace(state.tensor, codes=natural.reshape(state.weight.shape)))
+
+
+def _factor(hessian: Reals) -> Reals:
+    """Upper triangular U [groups, K, K] with U^T U = hessian^-1."""
+    try:
+        np.linalg.cholesky(hessian)  # an indefinite matrix may still have an inverse
+        return np.asarray(np.linalg.cholesky(np.linalg.inv(hessian)).transpose(0, 2, 1))
+    except np.linalg.LinAlgError:
+        raise DataError(
+            f"the second moments of {hessian.shape[1]} inputs are not positive definite after damping of {DAMPING:g}",
+            "error feedback needs a positive definite Hessian",
+            "give more calibration samples, or leave gptq out of the recipe's methods",
+        ) from None
+
+
+def _rounded(weight: Reals, factor: Reals, tensor: QTensor) -> npt.NDArray[np.uint8]:
+    """Codes of [groups, O / groups, K], column by column; ``weight`` is used up."""
+    k = weight.shape[2]
+    shape = (*weight.shape[:2], 1)
+    scale = np.broadcast_to(tensor.scale.astype(np.float64).reshape(-1), (shape[0] * shape[1],)).reshape(shape[:2])
+    zero = np.broadcast_to(tensor.zero_point.reshape(-1), (shape[0] * shape[1],)).reshape(shape[:2])
+    codes = np.empty(weight.shape, dtype=np.uint8)
+    for first in range(0, k, BLOCK):
+        last = min(first + BLOCK, k)
+        errors = np.empty((*weight.shape[:2], last - first))
+        for j in range(first, last):
+            column = weight[:, :, j]
+            codes[:, :, j] = tensor.format.encode(column, scale, zero)
+            rest = column - tensor.format.decode(codes[:, :, j], scale, zero)
+            errors[:, :, j - first] = rest / factor[:, j, j][:, None]
+            weight[:, :, j:last] -= errors[:, :, j - first, None] * factor[:, None, j, j:last]
+        weight[:, :, last:] -= errors @ factor[:, first:last, last:]
+    return codes

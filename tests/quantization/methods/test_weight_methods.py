@@ -1,0 +1,167 @@
+"""Weight methods against brute force and against what they promise."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from subbyte.errors import DataError, RecipeError
+from subbyte.formats import get_format
+from subbyte.formats.granularity import PerChannel
+from subbyte.formats.quantize import quantize_weight
+from subbyte.graph.ops.conv import Conv
+from subbyte.graph.ops.linear import Linear
+from subbyte.quantization.methods import WEIGHT_METHODS, Problem, State, moments
+from subbyte.quantization.methods.moments import Moments, measure
+from subbyte.quantization.recipe import Recipe, Rule
+
+
+def problem(found: Moments, name: str) -> Problem:
+    def scales(reals, importance):
+        return quantize_weight(reals, get_format(name), PerChannel(0), "mse", importance)
+
+    return Problem(find_moments=lambda: found, find_scales=scales)
+
+
+def start(p: Problem, weight) -> State:
+    return State(weight=weight, tensor=p.find_scales(weight, None))
+
+
+def drift(found: Moments, weight, wanted) -> float:
+    """Mean squared change of the layer's centred results when ``wanted`` weights become ``weight``."""
+    gap = (weight - wanted).reshape(len(found.gram), -1, found.gram.shape[1]).astype(np.float64)
+    return float(np.einsum("gok,gkl,gol->", gap, found.gram, gap))
+
+
+def correlated(rng, rows, k):
+    return (rng.standard_normal((rows, k)) @ rng.standard_normal((k, k)) + 3.0).astype(np.float32)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+@pytest.mark.parametrize(
+    ("stride", "dilation", "padding"), [((1, 1), (1, 1), (1, 0, 2, 1)), ((2, 1), (1, 2), (0,) * 4)]
+)
+def test_moments_are_those_of_the_convolution_written_as_a_product(rng, groups, stride, dilation, padding):
+    op = Conv(stride=stride, dilation=dilation, padding=padding, groups=groups, layout="channels_last")
+    x = torch.from_numpy(rng.standard_normal((5, 7, 9, 6)).astype(np.float32))
+    shape = (12, 3, 2, 6 // groups)
+    weight = torch.from_numpy(rng.standard_normal(shape).astype(np.float32))
+    y = op.torch(x, weight)
+    found = measure(op, shape, list(x.split(2)), list(y.split(2)))
+    assert found.rows == y[..., 0].numel()
+    rebuilt = weight.numpy().reshape(groups, 12 // groups, -1) @ found.gram
+    np.testing.assert_allclose(rebuilt, found.cross, rtol=1e-4, atol=1e-4)
+    spread = np.einsum("gok,gok->go", rebuilt, weight.numpy().reshape(rebuilt.shape)).reshape(-1)
+    np.testing.assert_allclose(spread, y.reshape(-1, 12).numpy().var(axis=0), rtol=1e-4)
+
+
+def test_moments_of_a_sample_are_near_those_of_all(rng, monkeypatch):
+    x = torch.from_numpy(correlated(rng, 4000, 5))
+    w = torch.from_numpy(rng.standard_normal((3, 5)).astype(np.float32))
+    everything = measure(Linear(), (3, 5), [x], [x @ w.T])
+    monkeypatch.setattr(moments, "MOST_ROWS", 1000)
+    some = measure(Linear(), (3, 5), [x], [x @ w.T])
+    assert (everything.rows, some.rows) == (4000, 1000)
+    np.testing.assert_allclose(some.gram, everything.gram, atol=0.2 * everything.gram.max())
+    assert not np.array_equal(some.gram, everything.gram)
+
+
+def test_refit_undoes_a_linear_distortion_of_the_inputs(rng):
+    clean = correlated(rng, 20000, 6)
+    mixing = np.eye(6) + 0.2 * rng.standard_normal((6, 6))
+    weight = rng.standard_normal((4, 6)).astype(np.float32)
+    seen = torch.from_numpy((clean @ mixing).astype(np.float32))
+    found = measure(Linear(), weight.shape, [seen], [torch.from_numpy(clean @ weight.T)])
+    ideal = weight @ np.linalg.inv(mixing).T
+    p = problem(found, "int8")
+    fitted = WEIGHT_METHODS["refit"](p, start(p, weight)).weight
+    assert drift(found, fitted, ideal) < 0.05 * drift(found, weight, ideal)
+
+
+def test_refit_leaves_weights_alone_where_nothing_was_distorted_or_nothing_moves(rng):
+    x = torch.from_numpy(correlated(rng, 500, 4))
+    x[:, 2] = 7.0
+    weight = rng.standard_normal((3, 4)).astype(np.float32)
+    for inputs in (x, torch.full_like(x, 2.0)):
+        found = measure(Linear(), weight.shape, [inputs], [inputs @ torch.from_numpy(weight).T])
+        p = problem(found, "int8")
+        np.testing.assert_allclose(WEIGHT_METHODS["refit"](p, start(p, weight)).weight, weight, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["int4", "ternary", "binary", "int2"])
+def test_gptq_beats_rounding_and_comes_near_the_best_codes(rng, name):
+    """Every choice of codes of one small channel is tried."""
+    format_ = get_format(name)
+    wins, ratio = 0, []
+    for _ in range(12):
+        x = torch.from_numpy(correlated(rng, 400, 4))
+        weight = rng.standard_normal((1, 4)).astype(np.float32)
+        found = measure(Linear(), weight.shape, [x], [x @ torch.from_numpy(weight).T])
+        p = problem(found, name)
+        nearest = start(p, weight)
+        fed = WEIGHT_METHODS["gptq"](p, nearest)
+        np.testing.assert_array_equal(fed.tensor.scale, nearest.tensor.scale)
+        scale = float(nearest.tensor.scale[0])
+        choices = itertools.product(format_.values * scale, repeat=4)
+        best = min(drift(found, np.array([c]), weight) for c in choices)
+        errors = [drift(found, t.tensor.dequantize(), weight) for t in (fed, nearest)]
+        wins += errors[0] <= errors[1] * (1 + 1e-6)
+        ratio.append(errors[0] / max(best, 1e-12))
+    assert wins >= 9
+    assert np.median(ratio) < 4.0
+
+
+@pytest.mark.parametrize("k", [1, 63, 64, 65, 130])
+def test_gptq_in_blocks_is_gptq_column_by_column(rng, k, monkeypatch):
+    from subbyte.quantization.methods import gptq
+
+    x = torch.from_numpy(correlated(rng, 600, k))
+    weight = rng.standard_normal((5, k)).astype(np.float32)
+    found = measure(Linear(), weight.shape, [x], [x @ torch.from_numpy(weight).T])
+    p = problem(found, "int3")
+    blocked = WEIGHT_METHODS["gptq"](p, start(p, weight)).tensor.codes
+    monkeypatch.setattr(gptq, "BLOCK", 1)
+    single = WEIGHT_METHODS["gptq"](p, start(p, weight)).tensor.codes
+    assert np.mean(blocked != single) < 0.01  # sums in another order may tip a tie
+
+
+def test_groups_are_independent_problems(rng):
+    op = Conv(groups=3, layout="channels_last", padding=(1, 1, 1, 1))
+    x = torch.from_numpy(rng.standard_normal((8, 6, 6, 6)).astype(np.float32)).cumsum(2)
+    weight = rng.standard_normal((6, 3, 3, 2)).astype(np.float32)
+    y = op.torch(x, torch.from_numpy(weight))
+    p = problem(measure(op, weight.shape, [x], [y]), "int3")
+    together = WEIGHT_METHODS["gptq"](p, start(p, weight)).tensor.codes
+    one = Conv(layout="channels_last", padding=(1, 1, 1, 1))
+    for g in range(3):
+        part = problem(measure(one, (2, 3, 3, 2), [x[..., 2 * g : 2 * g + 2]], [y[..., 2 * g : 2 * g + 2]]), "int3")
+        alone = WEIGHT_METHODS["gptq"](part, start(part, weight[2 * g : 2 * g + 2])).tensor.codes
+        np.testing.assert_array_equal(together[2 * g : 2 * g + 2], alone)
+
+
+def test_rescale_gives_scales_that_hurt_the_result_less(rng):
+    x = torch.from_numpy(rng.standard_normal((2000, 8)).astype(np.float32) * np.logspace(-2, 2, 8).astype(np.float32))
+    weight = rng.standard_normal((16, 8)).astype(np.float32)
+    weight[:, 0] *= 8  # large where the input is weak
+    found = measure(Linear(), weight.shape, [x], [x @ torch.from_numpy(weight).T])
+    p = problem(found, "int3")
+    before = start(p, weight)
+    after = WEIGHT_METHODS["rescale"](p, before)
+    errors = [drift(found, s.tensor.dequantize(), weight) for s in (before, after)]
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_moments_that_are_no_moments_are_refused():
+    bad = Moments(gram=np.array([[[1.0, 9.0], [9.0, 1.0]]]), cross=np.zeros((1, 1, 2)), rows=10)
+    p = problem(bad, "int4")
+    with pytest.raises(DataError, match="positive definite"):
+        WEIGHT_METHODS["gptq"](p, start(p, np.ones((1, 2), np.float32)))
+
+
+def test_unknown_methods_are_refused_by_name():
+    with pytest.raises(RecipeError, match="gptp") as error:
+        Recipe(name="r", rules=(Rule(),), methods=("gptp",))
+    assert "gptq" in error.value.remedy
