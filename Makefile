@@ -21,7 +21,7 @@ SOURCES := $(shell find src native cmake CMakeLists.txt CMakePresets.json pyproj
 TOOLS   := $(STAMPS)/tools-$(call digest,pyproject.toml constraints.txt)
 PACKAGE := $(STAMPS)/package-$(shell echo $(SOURCES) | cat - $(SOURCES) constraints.txt | cksum | cut -d ' ' -f 1)
 
-.PHONY: demo test test-all lint bench bench-accuracy bench-cpu format sanitize setup-arm test-arm install clean help
+.PHONY: demo test test-all lint bench bench-ptq bench-cpu format sanitize setup-arm test-arm install clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -45,8 +45,8 @@ lint: $(PACKAGE)  ## ruff, mypy --strict, floors of the imports, house rules
 
 bench: bench-cpu  ## speed: every target, in one run of less than 30 minutes; writes docs/results/cpu.md
 
-bench-accuracy: $(PACKAGE)  ## accuracy of every recipe on the real networks of ../shared/data; writes docs/results
-	$(BIN)/python -m benchmarks.accuracy
+bench-ptq: $(PACKAGE)  ## accuracy of every recipe and method on the real networks of ../shared/data; writes docs/results
+	$(BIN)/python -m benchmarks.ptq
 
 bench-cpu: $(PEERS)  ## a part of it (QUESTION=nets): LiteRT, ONNX Runtime and OpenVINO beside our engine
 	$(PEERS_BIN)/python -m benchmarks.cpu $(QUESTION)

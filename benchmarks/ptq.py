@@ -1,7 +1,7 @@
-"""Accuracy of every recipe on every network of the shared data, beside ONNX Runtime's static int8.
+"""Accuracy of every recipe, with every stack of methods, on every network of the shared data; ONNX Runtime beside it.
 
-    python -m benchmarks.accuracy                       # all nets, all recipes; writes results/ and docs/results/
-    python -m benchmarks.accuracy --nets resnet8 --recipes w8a8 --no-write
+    python -m benchmarks.ptq                      # everything; updates benchmarks/results/ and docs/results/
+    python -m benchmarks.ptq --nets resnet8 --recipes w8a8 --stacks default --no-write
 
 All methods get the same unlabelled samples. Integer models run on the native engine.
 """
@@ -13,6 +13,8 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,30 @@ import numpy as np
 import subbyte as sb
 from benchmarks.machine import facts
 from benchmarks.nets import NETS, Floats, Fold, Net
+from subbyte.quantization.recipe import load_recipe
 
-RECIPES = ("w8a8", "w4a8", "w4a4", "x31_w17", "x23_w23", "wternary_a8")
+RECIPES = (
+    "w8a8",
+    "w4a8_first_last_8",
+    "w3a8_first_last_8",
+    "w2a8_first_last_8",
+    "wternary_a8_first_last_8",
+    "w4a4_first_last_8",
+    "x31_w17_first_last_8",
+    "x23_w23_first_last_8",
+)
+STACKS: dict[str, tuple[str, ...] | None] = {
+    "default": None,
+    "nearest": (),
+    "bias_correction": ("bias_correction",),
+    "gptq": ("gptq", "bias_correction"),
+    "refit": ("refit", "bias_correction"),
+    "refit_gptq": ("refit", "gptq", "bias_correction"),
+}
 PEERS = ("ort_min_max", "ort_percentile")
 HERE = Path(__file__).resolve().parent
+STORED = HERE / "results" / "ptq.json"
+PAGE = HERE.parent / "docs" / "results" / "ptq.md"
 Predict = Callable[[Floats], Floats]
 
 
@@ -90,80 +112,100 @@ def score(outputs: list[Floats], exact: list[Floats], labels: list[Any]) -> dict
     return row
 
 
-def evaluate(net: Net, recipes: tuple[str, ...], peers: tuple[str, ...]) -> dict[str, Any]:
-    """Rows by method of one network."""
+def evaluate(net: Net, recipes: list[str], stacks: list[str], peers: list[str]) -> dict[str, Any]:
+    """Rows by method of one network; the name of a stack other than the default one follows its recipe's."""
     model = sb.load_model(net.path)
     run_float = session(net.path)
     folds = net.folds()
     exact = [run_float(f.x) for f in folds]
-    rows: dict[str, Any] = {"float32": score(exact, exact, [f.y for f in folds])}
-    for method in (*peers, *recipes):
-        begin = time.perf_counter()
-        results = [_one(net, model, method, fold) for fold in folds]
-        rows[method] = score([r[0] for r in results], exact, [f.y for f in folds])
-        rows[method]["bytes"] = results[0][1]
-        rows[method]["seconds"] = round(time.perf_counter() - begin, 1)
+    labels = [f.y for f in folds]
+    rows: dict[str, Any] = {"float32": score(exact, exact, labels)}
+    for method in peers:
+        rows[method] = _row(partial(_peer, net, method), folds, exact)
         print(net.name, method, json.dumps(rows[method]), flush=True)
+    for recipe in recipes:
+        for stack in stacks:
+            name = recipe if stack == "default" else f"{recipe} {stack}"
+            rows[name] = _row(partial(_ours, model, recipe, STACKS[stack]), folds, exact)
+            print(net.name, name, json.dumps(rows[name]), flush=True)
     return rows
 
 
-def _one(net: Net, model: sb.Graph, method: str, fold: Fold) -> tuple[Floats, int]:
-    if method in PEERS:
-        with tempfile.TemporaryDirectory() as folder:
-            run = peer(net.path, method, fold.calibration, folder)
-            size = Path(folder, f"{method}.onnx").stat().st_size
-            return run(fold.x), size
-    q = sb.quantize(model, fold.calibration, recipe=method)
+Made = tuple[Floats, int, float]
+"""Outputs, bytes of the file, seconds to quantize."""
+
+
+def _row(make: Callable[[Fold], Made], folds: list[Fold], exact: list[Floats]) -> dict[str, Any]:
+    made = [make(fold) for fold in folds]
+    row = score([m[0] for m in made], exact, [f.y for f in folds])
+    return {**row, "bytes": made[0][1], "seconds": round(made[0][2], 1)}
+
+
+def _peer(net: Net, method: str, fold: Fold) -> Made:
+    with tempfile.TemporaryDirectory() as folder:
+        begin = time.perf_counter()
+        run = peer(net.path, method, fold.calibration, folder)
+        seconds = time.perf_counter() - begin
+        return run(fold.x), Path(folder, f"{method}.onnx").stat().st_size, seconds
+
+
+def _ours(model: sb.Graph, recipe: str, methods: tuple[str, ...] | None, fold: Fold) -> Made:
+    begin = time.perf_counter()
+    q = sb.quantize(model, fold.calibration, recipe=replace(load_recipe(recipe), methods=methods))
+    seconds = time.perf_counter() - begin
     outputs = [np.asarray(q(fold.x[i : i + 100])) for i in range(0, len(fold.x), 100)]
-    return np.concatenate(outputs), q.nbytes
+    return np.concatenate(outputs), q.nbytes, seconds
 
 
 def table(results: dict[str, Any]) -> str:
     """Markdown: one table per network."""
     lines = [
-        "# Accuracy of the default methods",
+        "# Accuracy without labels",
         "",
-        "Made by `python -m benchmarks.accuracy`: 256 unlabelled calibration samples (250 where a set of 500 is split:",
-        "calibrate on one half, score the other, swap), default ranges and sequential bias correction, m31 arithmetic,",
-        "native engine. Drop = float32 top-1 minus top-1 in points, with its 95 % paired interval; agreement = same",
-        "top-1 as float32. `ort_*` is ONNX Runtime's static int8 on the same samples. Low figures are shown too.",
+        "Made by `python -m benchmarks.ptq`: 256 unlabelled calibration samples (250 where a set of 500 is split:",
+        "calibrate on one half, score the other, swap), default ranges, m31 arithmetic, native engine. A recipe alone",
+        "stands for the default methods: bias correction at 8 bits; below, least-squares re-fit, scales by the",
+        "Hessian's diagonal, GPTQ and bias correction. A word behind it names another stack. Drop = float32 minus",
+        "quantized top-1 in points, with its 95 % paired interval; agreement = same top-1 as float32; seconds of one run.",
+        "`ort_*` is ONNX Runtime's static int8 on the same samples. Low figures are shown too.",
         "",
     ]
     for net, rows in results["nets"].items():
         head = rows["float32"]
         top = f"float32 top-1 {head['top1']:.2f} %" if "top1" in head else "no labels here"
         lines += [f"## {net}", "", f"{head['samples']} scored samples, {top}.", ""]
-        lines += ["| method | drop (points) | agreement % | output SQNR dB | file bytes |", "|---|---|---|---|---|"]
+        lines += ["| method | drop (points) | agreement % | output SQNR dB | file bytes | seconds |"]
+        lines += ["|---|---|---|---|---|---|"]
         for method, row in rows.items():
             if method == "float32":
                 continue
             drop = f"{row['drop']:+.2f} ± {row['interval']:.2f}" if "drop" in row else "-"
-            lines.append(f"| {method} | {drop} | {row['agreement']:.1f} | {row['sqnr_db']:.1f} | {row['bytes']:,} |")
+            figures = f"{row['agreement']:.1f} | {row['sqnr_db']:.1f} | {row['bytes']:,} | {row['seconds']}"
+            lines.append(f"| {method} | {drop} | {figures} |")
         lines.append("")
     return "\n".join(lines)
 
 
 def write(results: dict[str, Any]) -> None:
     """Both files, as far as the results go."""
-    for path, text in (
-        (HERE / "results" / "accuracy.json", json.dumps(results, indent=1) + "\n"),
-        (HERE.parent / "docs" / "results" / "accuracy.md", table(results)),
-    ):
+    for path, text in ((STORED, json.dumps(results, indent=1) + "\n"), (PAGE, table(results))):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
 
 def main() -> None:
-    """Evaluate and write the results."""
+    """Evaluate and write the results; networks that are not asked for keep the rows that they have."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nets", nargs="*", default=list(NETS), choices=list(NETS))
     parser.add_argument("--recipes", nargs="*", default=list(RECIPES))
+    parser.add_argument("--stacks", nargs="*", default=list(STACKS), choices=list(STACKS))
     parser.add_argument("--peers", nargs="*", default=list(PEERS))
     parser.add_argument("--no-write", action="store_true")
     args = parser.parse_args()
-    results: dict[str, Any] = {"command": "python -m benchmarks.accuracy", "machine": facts(), "nets": {}}
+    stored = json.loads(STORED.read_text())["nets"] if STORED.exists() else {}
+    results: dict[str, Any] = {"command": "python -m benchmarks.ptq", "machine": facts(), "nets": stored}
     for name in args.nets:  # written after each network: a long run that stops keeps what it has
-        results["nets"][name] = evaluate(NETS[name], tuple(args.recipes), tuple(args.peers))
+        results["nets"][name] = evaluate(NETS[name], args.recipes, args.stacks, args.peers)
         if not args.no_write:
             write(results)
 
