@@ -166,7 +166,7 @@ def table(results: dict[str, Any]) -> str:
         "calibrate on one half, score the other, swap), default ranges, m31 arithmetic, native engine. A recipe alone",
         "stands for the default methods: bias correction at 8 bits; below, least-squares re-fit, scales by the",
         "Hessian's diagonal, GPTQ and bias correction. A word behind it names another stack. Drop = float32 minus",
-        "quantized top-1 in points, with its 95 % paired interval; agreement = same top-1 as float32; seconds of one run.",
+        "quantized top-1 in points, with its 95 % paired interval; agreement: the same top-1; seconds: one run.",
         "`ort_*` is ONNX Runtime's static int8 on the same samples. Low figures are shown too.",
         "",
     ]
