@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from subbyte.formats.format import Format
 from subbyte.formats.qtensor import QTensor
 from subbyte.graph.ir import Graph, IntType, Node
 from subbyte.graph.ops.add import IntAdd
@@ -68,6 +72,18 @@ def movements(draw: st.DrawFn) -> parity.Case:
 @given(movements())
 def test_movement(case: parity.Case) -> None:
     parity.agree(case)
+
+
+@pytest.mark.parametrize("perm", list(itertools.permutations((1, 2, 3))), ids=str)
+@pytest.mark.parametrize("shape", [(3, 17, 20), (17, 20, 3), (20, 1, 17), (1, 1, 40), (16, 15, 16)], ids=str)
+@pytest.mark.parametrize("fmt", [parity.UINT8, parity.INT16], ids=["uint8", "int16"])
+def test_planes_become_pixels(shape: tuple[int, ...], perm: tuple[int, ...], fmt: Format) -> None:
+    """Copies whose rows would be short walk along the rows of their input instead."""
+    x = parity.kind(shape, fmt)
+    y = parity.kind([shape[axis - 1] for axis in perm], fmt)
+    graph = parity.one_op(Transpose(perm=(0, *perm)), [x], y)
+    codes = np.arange(2 * np.prod(shape)).reshape(2, *shape) % 251
+    parity.agree(parity.Case(graph, {"x0": codes.astype(x.storage)}))
 
 
 def conv3x3(rng: np.random.Generator, inputs: int, outputs: int) -> tuple[Op, dict[str, object]]:

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
+#include <vector>
 
 #include "ops/ops.h"
 #include "walk.h"
@@ -9,12 +11,38 @@
 namespace subbyte {
 namespace {
 
+// Axes in the order in which a copy walks them: as they are, unless rows would be short and those of the input are
+// not; then the axes behind the input's rows go to the front (three planes of an image become pixels of three numbers).
+std::vector<std::size_t> walk_order(const Dims& shape, const Dims& in) {
+    constexpr std::int64_t SHORT = 16;
+    std::vector<std::size_t> order(shape.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    if (shape.empty() || shape.back() >= SHORT) return order;
+    for (std::size_t axis = 0; axis + 1 < shape.size(); ++axis) {
+        if (in[axis] == 1 && shape[axis] >= SHORT) {
+            std::rotate(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(axis) + 1, order.end());
+            break;
+        }
+    }
+    return order;
+}
+
+Dims picked(const Dims& dims, const std::vector<std::size_t>& order) {
+    Dims result;
+    for (const std::size_t axis : order)
+        result.push_back(dims[axis]);
+    return result;
+}
+
 // A copy between two boxes of one shape, in numbers relative to element 0 of each value.
 class BoxCopy {
 public:
     BoxCopy(const Dims& shape, const Dims& in, std::int64_t in_first, const Dims& out, std::int64_t out_first,
             Storage storage)
-        : walk_(shape, {in, out}, false), in_first_(in_first), out_first_(out_first), wide_(storage == Storage::i16) {}
+        : in_first_(in_first), out_first_(out_first), wide_(storage == Storage::i16) {
+        const std::vector<std::size_t> order = walk_order(shape, in);
+        walk_ = Walk<2>(picked(shape, order), {picked(in, order), picked(out, order)}, false);
+    }
 
     void run(const std::uint8_t* in, std::uint8_t* out, Part part) const {
         if (wide_) {
