@@ -11,6 +11,8 @@
 
 #ifdef SUBBYTE_X86_KERNELS
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 namespace subbyte {
@@ -27,7 +29,12 @@ constexpr int SUMS = 12;
 // Keeps the sums of a loop alive, so that the loop is.
 template <class T>
 void keep(const T& value) {
+#if defined(__GNUC__)
     asm volatile("" : : "m"(value) : "memory");
+#else
+    static const volatile void* kept;
+    kept = &value;
+#endif
 }
 
 // Plain C++, in the vectors that every CPU of the kind has.
@@ -89,6 +96,37 @@ __attribute__((target("avx512f,avx512bw,avx512vnni"))) double vnni_macs() {
 }
 #endif
 
+#if defined(__aarch64__) && defined(__GNUC__)
+// Products of signed bytes in pairs of 16 bits, which weights of -127..127 allow.
+double neon_macs() {
+    int16x8_t pair;
+    int32x4_t sums[SUMS] = {};
+    const int8x16_t x = vdupq_n_s8(1);
+    for (int i = 0; i < STEPS; ++i) {
+#define STEP(j)                                                              \
+    asm volatile("smull %0.8h, %1.8b, %1.8b" : "=w"(pair) : "w"(x));         \
+    asm volatile("smlal2 %0.8h, %1.16b, %1.16b" : "+w"(pair) : "w"(x));      \
+    asm volatile("sadalp %0.4s, %1.8h" : "+w"(sums[j]) : "w"(pair));
+        EACH_SUM(STEP)
+#undef STEP
+    }
+    keep(sums);
+    return double{SUMS} * 16 * STEPS;
+}
+
+__attribute__((target("arch=armv8.2-a+dotprod"))) double neon_dotprod_macs() {
+    int32x4_t sums[SUMS] = {};
+    const int8x16_t x = vdupq_n_s8(1);
+    for (int i = 0; i < STEPS; ++i) {
+#define STEP(j) asm volatile("sdot %0.4s, %1.16b, %1.16b" : "+w"(sums[j]) : "w"(x));
+        EACH_SUM(STEP)
+#undef STEP
+    }
+    keep(sums);
+    return double{SUMS} * 16 * STEPS;
+}
+#endif
+
 struct Roof {
     const char* isa;
     double (*macs)();
@@ -99,6 +137,9 @@ const Roof ROOFS[] = {
 #ifdef SUBBYTE_X86_KERNELS
     {"avx512_vbmi", vnni_macs}, {"avx512_vnni", vnni_macs}, {"avx512bw", avx512bw_macs}, {"avx2", avx2_macs},
 #endif
+#if defined(__aarch64__) && defined(__GNUC__)
+    {"neon_dotprod", neon_dotprod_macs}, {"neon", neon_macs},
+#endif
     {"portable", portable_macs},
 };
 
@@ -107,8 +148,9 @@ struct PlainLine {
     static void read(const std::uint8_t* at) {
         std::uint64_t words[8];
         std::memcpy(words, at, sizeof words);
-        asm volatile(
-            "" : : "r"(words[0] ^ words[1] ^ words[2] ^ words[3] ^ words[4] ^ words[5] ^ words[6] ^ words[7]));
+        const std::uint64_t all =
+            words[0] ^ words[1] ^ words[2] ^ words[3] ^ words[4] ^ words[5] ^ words[6] ^ words[7];
+        keep(all);
     }
     static void done() {}
 };
