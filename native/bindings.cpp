@@ -10,12 +10,15 @@
 #include <nanobind/stl/vector.h>
 
 #include <cstdint>
+#include <deque>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
 
+#include "numpy_arrays.h"
 #include "ops/accumulation.h"
 #include "subbyte/engine.h"
 #include "subbyte/roofs.h"
@@ -26,17 +29,22 @@ using namespace nb::literals;
 namespace {
 
 using subbyte::ArraySpec;
+using subbyte::Buffer;
 using subbyte::Dims;
 using subbyte::Engine;
+using subbyte::Form;
 using subbyte::Layout;
+using subbyte::NumPy;
 using subbyte::OpSpec;
+using subbyte::Plan;
 using subbyte::PlanError;
 using subbyte::PlanSpec;
+using subbyte::Source;
 using subbyte::Storage;
+using subbyte::Target;
 using subbyte::ValueSpec;
 
 using ConstArray = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
-using MutableArray = nb::ndarray<nb::c_contig, nb::device::cpu>;
 
 Storage storage_of(const nb::dlpack::dtype& dtype, const std::string& where) {
     if (dtype == nb::dtype<std::uint8_t>()) return Storage::u8;
@@ -64,11 +72,11 @@ Dims shape_of(const Array& array) {
 class Builder {
 public:
     std::int64_t value(const std::string& name, const Dims& shape, const std::string& storage, std::int64_t zero_point,
-                       std::int64_t lo, std::int64_t hi) {
+                       std::int64_t lo, std::int64_t hi, double scale) {
         if (storage != "uint8" && storage != "int16")
             throw PlanError("value '" + name + "': storage '" + storage + "' is neither uint8 nor int16");
         plan_.values.push_back(
-            ValueSpec{name, shape, storage == "uint8" ? Storage::u8 : Storage::i16, zero_point, lo, hi});
+            ValueSpec{name, shape, storage == "uint8" ? Storage::u8 : Storage::i16, zero_point, lo, hi, scale});
         return static_cast<std::int64_t>(plan_.values.size()) - 1;
     }
 
@@ -105,60 +113,61 @@ private:
     std::vector<ConstArray> held_;  // until the plan is built
 };
 
-// Addresses of arrays [batch, *shape] of the values.
-template <class Array, class Pointer>
-std::vector<Pointer> addresses(const std::vector<Array>& arrays, const std::vector<const Layout*>& values,
-                               std::int64_t batch) {
-    if (arrays.size() != values.size())
-        throw PlanError("run: " + std::to_string(arrays.size()) + " arrays for " + std::to_string(values.size()) +
-                        " values");
-    std::vector<Pointer> result;
-    for (std::size_t i = 0; i < arrays.size(); ++i) {
-        const std::string where = "run: array " + std::to_string(i);
-        Dims shape = values[i]->shape;
-        shape.insert(shape.begin(), batch);
-        if (shape_of(arrays[i]) != shape) throw PlanError(where + " has the wrong shape");
-        if (storage_of(arrays[i].dtype(), where) != values[i]->storage)
-            throw PlanError(where + " has the wrong number type");
-        if (reinterpret_cast<std::uintptr_t>(arrays[i].data()) %
-                static_cast<std::uintptr_t>(subbyte::storage_bytes(values[i]->storage)) !=
-            0)
-            throw PlanError(where + " is not aligned");
-        result.push_back(arrays[i].data());
+// Results of a run, new arrays [batch, *shape], with the memory that they are filled through.
+struct Results {
+    Results(const Plan& plan, const std::vector<std::size_t>& values, std::int64_t batch, bool reals) {
+        for (const std::size_t v : values) {
+            const Layout& value = plan.values[v];
+            arrays.append(NumPy::get().empty(value, batch, reals));
+            const Buffer& memory = memories.emplace_back(nb::object(arrays[arrays.size() - 1]).ptr(), true);
+            targets.push_back({memory.data(), result_form(value, reals)});
+        }
     }
-    return result;
-}
 
-template <class Array>
-std::vector<Array> borrowed_list(const nb::list& objects, const std::string& what) {
-    std::vector<Array> arrays;
-    for (const nb::handle object : objects)
-        arrays.push_back(borrowed<Array>(object, "run: " + what + " " + std::to_string(arrays.size())));
-    return arrays;
-}
-
-void run(Engine& engine, const nb::list& inputs, const nb::list& outputs, std::int64_t batch, int threads, bool keep) {
-    const subbyte::Plan& plan = engine.plan();
-    std::vector<const Layout*> in;
-    std::vector<const Layout*> out;
-    for (const std::size_t v : plan.inputs)
-        in.push_back(&plan.values[v]);
-    if (keep) {
-        for (const Layout& v : plan.values)
-            out.push_back(&v);
-    } else {
-        for (const std::size_t v : plan.outputs)
-            out.push_back(&plan.values[v]);
+    static Form result_form(const Layout& value, bool reals) {
+        if (!reals) return Form::stored;
+        return value.position ? Form::position : Form::real;
     }
-    const auto sources = borrowed_list<ConstArray>(inputs, "input");
-    const auto results = borrowed_list<MutableArray>(outputs, "output");
-    const auto from = addresses<ConstArray, const void*>(sources, in, batch);
-    const auto to = addresses<MutableArray, void*>(results, out, batch);
-    const nb::gil_scoped_release unlocked;
-    engine.run(from, to, batch, threads, keep);
-}
 
-using Int8Matrix = nb::ndarray<const std::int8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+    nb::list arrays;
+    std::deque<Buffer> memories;
+    std::vector<Target> targets;
+};
+
+// What a run is fed with, checked.
+struct Feeds {
+    Feeds(const Plan& plan, const nb::list& inputs, bool reals) {
+        if (inputs.size() != plan.inputs.size())
+            throw PlanError("run: " + std::to_string(inputs.size()) + " arrays for " +
+                            std::to_string(plan.inputs.size()) + " inputs");
+        for (std::size_t i = 0; i < inputs.size(); ++i) {
+            const Buffer& memory = memories.emplace_back(nb::object(inputs[i]).ptr());
+            if (i == 0) batch = memory.batch();
+            Form form = Form::stored;
+            const char* wrong = memory.misfit(plan.values[plan.inputs[i]], batch, reals, form);
+            if (wrong != nullptr) throw PlanError("run: input " + std::to_string(i) + wrong);
+            sources.push_back({memory.data(), form});
+        }
+        if (batch < 1) throw PlanError("run: the batch is empty");
+    }
+
+    std::int64_t batch = 0;
+    std::deque<Buffer> memories;
+    std::vector<Source> sources;
+};
+
+nb::list run(Engine& engine, const nb::list& inputs, int threads, bool reals, bool keep) {
+    const Plan& plan = engine.plan();
+    const Feeds feeds(plan, inputs, reals);
+    std::vector<std::size_t> every(plan.values.size());
+    std::iota(every.begin(), every.end(), std::size_t{0});
+    const Results results(plan, keep ? every : plan.outputs, feeds.batch, reals);
+    {
+        const nb::gil_scoped_release unlocked;
+        engine.run(feeds.sources, results.targets, feeds.batch, threads, keep);
+    }
+    return results.arrays;
+}
 
 // For tests and the profile: how one panel of at most a vector of columns adds up.
 std::vector<std::int32_t> windows(const Int8Matrix& weights, std::int64_t most, const std::string& isa) {
@@ -172,23 +181,37 @@ std::vector<std::int32_t> windows(const Int8Matrix& weights, std::int64_t most, 
         .windows(0);
 }
 
-std::vector<std::pair<std::int64_t, std::int64_t>> profile(Engine& engine, const nb::list& inputs,
-                                                           const nb::list& outputs, int threads, int repeats) {
-    const auto layouts = [&](const std::vector<std::size_t>& values) {
-        std::vector<const Layout*> found;
-        for (const std::size_t v : values)
-            found.push_back(&engine.plan().values[v]);
-        return found;
-    };
-    const auto sources = borrowed_list<ConstArray>(inputs, "input");
-    const auto results = borrowed_list<MutableArray>(outputs, "output");
-    const auto from = addresses<ConstArray, const void*>(sources, layouts(engine.plan().inputs), 1);
-    const auto to = addresses<MutableArray, void*>(results, layouts(engine.plan().outputs), 1);
+std::vector<std::pair<std::int64_t, std::int64_t>> profile(Engine& engine, const nb::list& inputs, int threads,
+                                                           int repeats) {
+    const Feeds feeds(engine.plan(), inputs, false);
+    const Results results(engine.plan(), engine.plan().outputs, 1, false);
     std::vector<std::pair<std::int64_t, std::int64_t>> times;
     const nb::gil_scoped_release unlocked;
-    for (const Engine::Time& time : engine.profile(from, to, threads, repeats))
+    for (const Engine::Time& time : engine.profile(feeds.sources, results.targets, threads, repeats))
         times.emplace_back(time.least, time.median);
     return times;
+}
+
+// The whole of a call in the plainest case: one array in, one out. None where anything about it is unusual or wrong,
+// for the caller to take the careful road, which converts or says what is wrong.
+nb::object quick(Engine& engine, nb::handle x, int threads, bool reals) {
+    const Plan& plan = engine.plan();
+    const NumPy& numpy = NumPy::get();
+    if (plan.inputs.size() != 1 || plan.outputs.size() != 1 || !numpy.is_array(x.ptr())) return nb::none();
+    const Buffer from(x.ptr());
+    const std::int64_t batch = from.batch();
+    Form form = Form::stored;
+    if (batch < 1 || from.misfit(plan.values[plan.inputs[0]], batch, reals, form) != nullptr) return nb::none();
+    const Layout& value = plan.values[plan.outputs[0]];
+    nb::object result = numpy.empty(value, batch, reals);
+    const Buffer to(result.ptr(), true);
+    try {
+        const nb::gil_scoped_release unlocked;
+        engine.run({{from.data(), form}}, {{to.data(), Results::result_form(value, reals)}}, batch, threads, false);
+    } catch (const PlanError&) {
+        return nb::none();
+    }
+    return result;
 }
 
 using KnobTuple = std::tuple<std::string, std::vector<std::string>, std::string>;
@@ -210,6 +233,7 @@ std::vector<OperatorTuple> operators(const Engine& engine) {
 
 NB_MODULE(_native, module) {
     module.doc() = "The native engine: integer plans, bit-exact on every CPU.";
+    NumPy::get();  // imports NumPy now, so that no run does
     module.attr("MAX_THREADS") = subbyte::MAX_THREADS;
     module.def("available_isas", &subbyte::available_isas, "Instruction sets that this CPU can run, best first.");
     module.def("mac_roof", &subbyte::mac_roof, "isa"_a, nb::call_guard<nb::gil_scoped_release>(),
@@ -222,30 +246,25 @@ NB_MODULE(_native, module) {
                "empty where they never fit.");
 
     nb::class_<Engine>(module, "Engine", "An immutable plan with its arenas; safe to run from several threads.")
-        .def(
-            "run",
-            [](Engine& e, const nb::list& inputs, const nb::list& outputs, std::int64_t batch, int threads) {
-                run(e, inputs, outputs, batch, threads, false);
-            },
-            "inputs"_a, "outputs"_a, "batch"_a, "threads"_a, "Fill the outputs from the inputs, both [batch, *shape].")
-        .def(
-            "run_keep",
-            [](Engine& e, const nb::list& inputs, const nb::list& outputs, std::int64_t batch, int threads) {
-                run(e, inputs, outputs, batch, threads, true);
-            },
-            "inputs"_a, "outputs"_a, "batch"_a, "threads"_a,
-            "As run, but outputs are all values, in the order of Builder.value.")
-        .def("profile", &profile, "inputs"_a, "outputs"_a, "threads"_a, "repeats"_a,
+        .def("run", &run, "inputs"_a, "threads"_a, "reals"_a, "keep"_a = false,
+             "New arrays [batch, *shape] for the outputs, or with keep for all values in the order of Builder.value. "
+             "Inputs hold stored integers; with reals also float32, and results are float32 (positions int64).")
+        .def("quick", &quick, "x"_a.none(), "threads"_a, "reals"_a,
+             "The one output for the one input, ready as it is; None in every other case, errors too.")
+        .def("profile", &profile, "inputs"_a, "threads"_a, "repeats"_a,
              "Least and median nanoseconds of taking the inputs, of every operator, and of giving the outputs.")
-        .def("operators", &operators, "By operator: bytes of its weights in memory, whether its result is its operand's buffer, and (name, ways, "
-             "chosen) of its knobs.")
+        .def(
+            "operators", &operators,
+            "By operator: bytes of its weights in memory, whether its result is its operand's buffer, and (name, ways, "
+            "chosen) of its knobs.")
         .def_prop_ro("isa", [](const Engine& e) { return std::string(e.plan().kernels->isa); })
         .def_prop_ro("arena_bytes", [](const Engine& e) { return e.plan().shared.bytes; })
         .def_prop_ro("weight_bytes", [](const Engine& e) { return e.plan().weight_bytes; });
 
     nb::class_<Builder>(module, "Builder", "Collects values and operators; build checks all of them (ValueError).")
         .def(nb::init<>())
-        .def("value", &Builder::value, "name"_a, "shape"_a, "storage"_a, "zero_point"_a, "lo"_a, "hi"_a)
+        .def("value", &Builder::value, "name"_a, "shape"_a, "storage"_a, "zero_point"_a, "lo"_a, "hi"_a,
+             "scale"_a = 1.0)
         .def("op", &Builder::op, "kind"_a, "name"_a, "inputs"_a, "output"_a, "attributes"_a, "arrays"_a,
              "choices"_a = std::map<std::string, std::string>{})
         .def("build", &Builder::build, "inputs"_a, "outputs"_a, "weights"_a = "auto");

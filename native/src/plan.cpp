@@ -14,6 +14,8 @@
 namespace subbyte {
 namespace {
 
+constexpr double MOST_SCALE = 3.4028234663852886e38;  // largest float32
+
 using Maker = OpPtr (*)(const Build&);
 
 const std::map<std::string, Maker>& makers() {
@@ -39,6 +41,8 @@ Layout checked_value(const ValueSpec& spec) {
         fail(where, "the range " + std::to_string(spec.lo) + ".." + std::to_string(spec.hi) +
                         " is empty or leaves its storage");
     if (spec.zero_point < -65536 || spec.zero_point > 65536) fail(where, "the zero point exceeds 65536");
+    if (!(spec.scale > 0 && spec.scale <= MOST_SCALE) || static_cast<float>(spec.scale) != spec.scale)
+        fail(where, "the scale is no positive float32");
     product(spec.shape, where);
     Layout v;
     v.shape = spec.shape;
@@ -46,6 +50,7 @@ Layout checked_value(const ValueSpec& spec) {
     v.zero_point = static_cast<std::int32_t>(spec.zero_point);
     v.lo = static_cast<std::int32_t>(spec.lo);
     v.hi = static_cast<std::int32_t>(spec.hi);
+    v.scale = static_cast<float>(spec.scale);
     return v;
 }
 
@@ -108,6 +113,8 @@ Plan build_plan(const PlanSpec& spec, const Kernels& kernels) {
         const auto maker = makers().find(op.kind);
         if (maker == makers().end()) fail("operator '" + op.name + "'", "kind '" + op.kind + "' is unknown");
         plan.ops.push_back(maker->second(Build{op, plan.values, kernels, spec.packing}));
+        Layout& made = plan.values[plan.ops.back()->output];
+        made.position = op.kind == "argmax" && made.zero_point == 0 && made.scale == 1.0F;
     }
     for (const std::int64_t i : spec.inputs)
         plan.inputs.push_back(static_cast<std::size_t>(i));

@@ -3,15 +3,14 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <limits>
 #include <new>
 
 #include "attributes.h"
+#include "boundary.h"
 #include "layout.h"
 #include "stopwatch.h"
 #include "subbyte/engine.h"
 #include "subbyte/thread_pool.h"
-#include "walk.h"
 
 namespace subbyte {
 namespace {
@@ -19,30 +18,6 @@ namespace {
 constexpr std::int64_t LEAST_WORK = 1 << 15;  // operations below which sharing an operator costs more than it gains
 constexpr std::size_t ALIGNMENT = 64;
 constexpr int MAX_REPEATS = 100000;
-
-template <class T>
-bool inside(const void* data, std::int64_t count, std::int32_t lo, std::int32_t hi) {
-    if (lo <= std::numeric_limits<T>::min() && hi >= std::numeric_limits<T>::max()) return true;
-    const T* numbers = static_cast<const T*>(data);
-    T least = numbers[0];
-    T most = numbers[0];
-    for (std::int64_t i = 0; i < count; ++i) {
-        least = numbers[i] < least ? numbers[i] : least;  // by value, which compilers turn into vectors
-        most = numbers[i] > most ? numbers[i] : most;
-    }
-    return least >= lo && most <= hi;
-}
-
-// Copy a value between a dense array and its buffer.
-void copy_value(const Layout& v, std::uint8_t* buffer, std::uint8_t* array, bool into_buffer) {
-    const std::int64_t size = storage_bytes(v.storage);
-    const Walk<2> walk(v.shape, {v.strides, dense(v.shape)});
-    walk.each(Part{}, [&](const Walk<2>::Offsets& at, std::int64_t count) {
-        std::uint8_t* inner = buffer + at[0] * size;
-        std::uint8_t* outer = array + at[1] * size;
-        std::memcpy(into_buffer ? inner : outer, into_buffer ? outer : inner, static_cast<std::size_t>(count * size));
-    });
-}
 
 struct OpJob {
     const Op* op;
@@ -115,22 +90,29 @@ private:
 
 struct Engine::Call {
     const Engine* engine;
-    const std::vector<const void*>* inputs;
-    const std::vector<void*>* outputs;
+    const std::vector<Source>* inputs;
+    const std::vector<Target>* outputs;
     const Lease* lease;
     std::int64_t batch;
     int parts;
     bool keep;
+    std::atomic<int> refused{NONE};  // an input that is
+
+    static constexpr int NONE = -1;
 
     static void run(void* context, int index) {
-        const Call& call = *static_cast<const Call*>(context);
+        Call& call = *static_cast<Call*>(context);
         const Part part{index, call.parts};
-        for (std::int64_t i = part.begin(call.batch); i < part.end(call.batch); ++i)
-            call.engine->run_sample(call, call.lease->arena(index), i, 1);
+        for (std::int64_t i = part.begin(call.batch); i < part.end(call.batch); ++i) {
+            if (!call.engine->run_sample(call, call.lease->arena(index), i, 1)) return;
+        }
     }
 };
 
-Engine::Engine(Plan plan) : plan_(std::move(plan)) {}
+Engine::Engine(Plan plan) : plan_(std::move(plan)) {
+    for (const Layout& value : plan_.values)
+        ports_.emplace_back(value, *plan_.kernels);
+}
 
 Engine::~Engine() = default;
 
@@ -139,14 +121,16 @@ Frame Engine::frame(const Call& call, std::uint8_t* arena) const {
     return Frame{arena, layout.origins.data(), arena + layout.bytes, plan_.scratch_bytes};
 }
 
-void Engine::take_inputs(const Call& call, const Frame& frame, std::int64_t sample) const {
+bool Engine::take_inputs(Call& call, const Frame& frame, std::int64_t sample) const {
     for (std::size_t i = 0; i < plan_.inputs.size(); ++i) {
-        const Layout& v = plan_.values[plan_.inputs[i]];
-        const std::int64_t bytes = v.count() * storage_bytes(v.storage);
-        auto* array = const_cast<std::uint8_t*>(static_cast<const std::uint8_t*>((*call.inputs)[i]) + sample * bytes);
-        fill_border(v, frame.at(plan_.inputs[i]));
-        copy_value(v, frame.at(plan_.inputs[i]), array, true);
+        const std::size_t value = plan_.inputs[i];
+        fill_border(plan_.values[value], frame.at(value));
+        if (!ports_[value].take((*call.inputs)[i], sample, frame.at(value))) {
+            call.refused.store(static_cast<int>(i), std::memory_order_relaxed);
+            return false;
+        }
     }
+    return true;
 }
 
 void Engine::run_op(const Op& op, const Frame& frame, int threads) const {
@@ -163,38 +147,29 @@ void Engine::give_outputs(const Call& call, const Frame& frame, std::int64_t sam
     const std::size_t count = call.keep ? plan_.values.size() : plan_.outputs.size();
     for (std::size_t i = 0; i < count; ++i) {
         const std::size_t value = call.keep ? i : plan_.outputs[i];
-        const Layout& v = plan_.values[value];
-        const std::int64_t bytes = v.count() * storage_bytes(v.storage);
-        copy_value(v, frame.at(value), static_cast<std::uint8_t*>((*call.outputs)[i]) + sample * bytes, false);
+        ports_[value].give(frame.at(value), (*call.outputs)[i], sample);
     }
 }
 
-void Engine::run_sample(const Call& call, std::uint8_t* arena, std::int64_t sample, int threads) const {
+bool Engine::run_sample(Call& call, std::uint8_t* arena, std::int64_t sample, int threads) const {
     const Frame buffers = frame(call, arena);
-    take_inputs(call, buffers, sample);
+    if (!take_inputs(call, buffers, sample)) return false;
     for (const auto& op : plan_.ops)
         run_op(*op, buffers, threads);
     give_outputs(call, buffers, sample);
+    return true;
 }
 
-void Engine::check(const std::vector<const void*>& inputs, const std::vector<void*>& outputs, std::int64_t batch,
+void Engine::check(const std::vector<Source>& inputs, const std::vector<Target>& outputs, std::int64_t batch,
                    int threads, bool keep) const {
     if (inputs.size() != plan_.inputs.size() || outputs.size() != (keep ? plan_.values.size() : plan_.outputs.size()))
         fail("run", "wrong number of arrays");
     if (batch < 1) fail("run", "the batch is empty");
     if (threads < 1 || threads > MAX_THREADS) fail("run", "threads outside 1.." + std::to_string(MAX_THREADS));
-    for (std::size_t i = 0; i < inputs.size(); ++i) {
-        const Layout& v = plan_.values[plan_.inputs[i]];
-        const std::int64_t numbers = v.count() * batch;
-        if (v.storage == Storage::u8 ? !inside<std::uint8_t>(inputs[i], numbers, v.lo, v.hi)
-                                     : !inside<std::int16_t>(inputs[i], numbers, v.lo, v.hi))
-            fail("input '" + plan_.specs[plan_.inputs[i]].name + "'",
-                 "holds numbers outside " + std::to_string(v.lo) + ".." + std::to_string(v.hi));
-    }
 }
 
-void Engine::run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs, std::int64_t batch,
-                 int threads, bool keep) {
+void Engine::run(const std::vector<Source>& inputs, const std::vector<Target>& outputs, std::int64_t batch, int threads,
+                 bool keep) {
     check(inputs, outputs, batch, threads, keep);
     const int parts = static_cast<int>(std::min<std::int64_t>(batch, threads));
     const std::int64_t scratch = plan_.scratch_bytes * (parts > 1 ? 1 : threads);
@@ -203,22 +178,34 @@ void Engine::run(const std::vector<const void*>& inputs, const std::vector<void*
     if (parts > 1) {
         parallel(parts, Call::run, &call);
     } else {
-        for (std::int64_t i = 0; i < batch; ++i)
-            run_sample(call, lease.arena(0), i, threads);
+        bool good = true;
+        for (std::int64_t i = 0; i < batch && good; ++i)
+            good = run_sample(call, lease.arena(0), i, threads);
     }
+    raise_refused(call);
 }
 
-std::vector<Engine::Time> Engine::profile(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
+void Engine::raise_refused(const Call& call) const {
+    const int refused = call.refused.load(std::memory_order_relaxed);
+    if (refused == Call::NONE) return;
+    const auto input = static_cast<std::size_t>(refused);
+    const Layout& v = plan_.values[plan_.inputs[input]];
+    const std::string range = std::to_string(v.lo) + ".." + std::to_string(v.hi);
+    fail("input '" + plan_.specs[plan_.inputs[input]].name + "'",
+         (*call.inputs)[input].form == Form::real ? "holds NaN or infinity" : "holds numbers outside " + range);
+}
+
+std::vector<Engine::Time> Engine::profile(const std::vector<Source>& inputs, const std::vector<Target>& outputs,
                                           int threads, int repeats) {
     check(inputs, outputs, 1, threads, false);
     if (repeats < 1 || repeats > MAX_REPEATS) fail("profile", "repeats outside 1.." + std::to_string(MAX_REPEATS));
     const Lease lease(*this, 1, plan_.shared.bytes + plan_.scratch_bytes * threads);
-    const Call call{this, &inputs, &outputs, &lease, 1, 1, false};
+    Call call{this, &inputs, &outputs, &lease, 1, 1, false};
     const Frame buffers = frame(call, lease.arena(0));
     Stopwatch watch(plan_.ops.size() + 2, repeats);
     for (int i = 0; i < repeats; ++i) {
         watch.start();
-        take_inputs(call, buffers, 0);
+        if (!take_inputs(call, buffers, 0)) raise_refused(call);
         watch.lap();
         for (const auto& op : plan_.ops) {
             run_op(*op, buffers, threads);

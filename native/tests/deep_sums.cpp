@@ -116,8 +116,8 @@ public:
         Engine plain(build_plan(plan_, *find_kernels("portable")));
         plan_.packing = chance(30) ? Packing::packed : Packing::unpacked;
         Engine engine(build_plan(plan_, kernels));
-        plain.run({in.data()}, {wanted.data()}, 1, 1, false);
-        engine.run({in.data()}, {got.data()}, 1, 1, false);
+        plain.run({Source{in.data()}}, {Target{wanted.data()}}, 1, 1, false);
+        engine.run({Source{in.data()}}, {Target{got.data()}}, 1, 1, false);
         if (got == wanted) return true;
         std::printf("%s with activations 0..%s differs\n", op_.kind.c_str(), std::to_string(x.hi).c_str());
         return false;

@@ -42,19 +42,37 @@ Bytes contents(const Layout& v, std::int64_t batch) {
     return bytes;
 }
 
-std::vector<Bytes> run(Engine& engine, const std::vector<Bytes>& inputs, std::int64_t batch, int threads, bool keep) {
-    std::vector<const void*> in;
+// What a caller sees of a value as reals: float32, or positions as int64.
+Bytes reals_of(const Layout& v, const Bytes& numbers) {
+    const auto size = static_cast<std::size_t>(storage_bytes(v.storage));
+    const std::size_t wide = v.position ? sizeof(std::int64_t) : sizeof(float);
+    Bytes reals(numbers.size() / size * wide);
+    for (std::size_t i = 0; i < numbers.size() / size; ++i) {
+        std::int16_t q = numbers[i * size];
+        if (size == 2) std::memcpy(&q, &numbers[2 * i], 2);
+        const std::int64_t position = q;
+        const float real = v.scale * static_cast<float>(q - v.zero_point);
+        std::memcpy(&reals[i * wide], v.position ? static_cast<const void*>(&position) : &real, wide);
+    }
+    return reals;
+}
+
+std::vector<Bytes> run(Engine& engine, const std::vector<Bytes>& inputs, std::int64_t batch, int threads, bool keep,
+                       bool reals = false) {
+    std::vector<Source> in;
     for (const Bytes& b : inputs)
-        in.push_back(b.data());
+        in.push_back({b.data(), reals ? Form::real : Form::stored});
     const Plan& plan = engine.plan();
     std::vector<Bytes> results;
-    std::vector<void*> out;
+    std::vector<Target> out;
     for (std::size_t i = 0; i < (keep ? plan.values.size() : plan.outputs.size()); ++i) {
         const Layout& v = plan.values[keep ? i : plan.outputs[i]];
-        results.emplace_back(static_cast<std::size_t>(v.count() * batch * storage_bytes(v.storage)));
+        const std::int64_t size = !reals ? storage_bytes(v.storage) : v.position ? 8 : 4;
+        results.emplace_back(static_cast<std::size_t>(v.count() * batch * size));
+        out.push_back({nullptr, !reals ? Form::stored : v.position ? Form::position : Form::real});
     }
-    for (Bytes& b : results)
-        out.push_back(b.data());
+    for (std::size_t i = 0; i < out.size(); ++i)
+        out[i].data = results[i].data();
     engine.run(in, out, batch, threads, keep);
     return results;
 }
@@ -117,10 +135,17 @@ bool check(PlanSpec spec, const Kernels& kernels) {
     std::vector<Bytes> wanted;
     for (const std::size_t v : plain.plan().outputs)
         wanted.push_back(all[v]);
+    std::vector<Bytes> inputs_reals;
+    for (std::size_t i = 0; i < inputs.size(); ++i)
+        inputs_reals.push_back(reals_of(plain.plan().values[plain.plan().inputs[i]], inputs[i]));
+    std::vector<Bytes> all_reals;
+    for (std::size_t v = 0; v < all.size(); ++v)
+        all_reals.push_back(reals_of(plain.plan().values[v], all[v]));
     const auto agrees = [&](Engine& other) {
         run_guarded(other.plan());
         return run(other, inputs, batch, 2, true) == all && run(other, inputs, batch, 1, false) == wanted &&
-               run(other, inputs, batch, 2, false) == wanted;
+               run(other, inputs, batch, 2, false) == wanted &&
+               run(other, inputs_reals, batch, 2, true, true) == all_reals;
     };
     Engine other(build_plan(turned(spec, kernels), kernels));
     return agrees(engine) && agrees(other);

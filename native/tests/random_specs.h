@@ -70,6 +70,7 @@ inline ValueSpec random_value(Dims shape) {
     v.lo = wide ? -32768 : 0;
     v.hi = wide ? 32767 : most;
     v.zero_point = wide ? pick(-300, 300) : pick(0, most);
+    v.scale = 0.125 * static_cast<double>(pick(1, 9));
     return v;
 }
 

@@ -66,7 +66,9 @@ def test_a_profile_refuses_what_a_run_refuses() -> None:
 def test_the_extension_trusts_no_caller() -> None:
     native = Engine(network(0))._native
     with pytest.raises(ValueError, match="arrays"):
-        native.profile([np.zeros((1, 5, 4, 6), np.uint8)], [], 1, 0)
+        native.profile([], 1, 1)
+    with pytest.raises(ValueError, match="repeats"):
+        native.profile([np.zeros((1, 5, 4, 6), np.uint8)], 1, 0)
     with pytest.raises(ValueError, match="instruction set"):
         _native.mac_roof("nonsense")
 

@@ -207,6 +207,16 @@ struct CellJob {
     Cell cell;
 };
 
+// Reals of a value: real = scale * (q - zero_point).
+struct RealRow {
+    void* numbers;  // stored integers
+    bool wide;
+    float scale;
+    std::int32_t zero_point;
+    std::int32_t lo;
+    std::int32_t hi;
+};
+
 struct Kernels {
     const char* isa;
     int lanes;
@@ -222,6 +232,9 @@ struct Kernels {
     // Number by number: the sum of q - zero_point, and the largest q.
     void (*sum_cells)(const CellJob&, std::int32_t zero_point, std::int32_t* sums);
     void (*largest_cells)(const CellJob&, void* out);
+    // q = clamp(rint(x / scale) + zero_point, lo, hi); false, and q is anything, where some x is NaN or infinite.
+    bool (*encode)(const float* x, const RealRow& row, std::int64_t count);
+    void (*decode)(const RealRow& row, float* x, std::int64_t count);
     bool interleaved = false;  // order of columns in a panel
     // y = bits(fma(float(acc), scale, ROUNDING + zero_point)) - ROUNDING_BITS in float32, which is zero_point plus the
     // product rounded once, by the very instructions of the epilogue, so that it can be proved when a plan is built.

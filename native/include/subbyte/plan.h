@@ -23,6 +23,8 @@ struct Layout {
     std::int32_t zero_point = 0;
     std::int32_t lo = 0;
     std::int32_t hi = 0;
+    float scale = 1;
+    bool position = false;  // counts along an axis: its reals are int64 numbers, not float32
     std::int64_t top = 0, left = 0, bottom = 0, right = 0;
     std::size_t root = 0;  // the value whose buffer this is: another one for reshapes that copy nothing
 
@@ -96,8 +98,8 @@ struct Plan {
     std::vector<std::size_t> inputs;
     std::vector<std::size_t> outputs;
     const Kernels* kernels = nullptr;
-    Arena shared;  // buffers reused as soon as their value is dead
-    Arena keep;    // every value has its own buffer
+    Arena shared;                    // buffers reused as soon as their value is dead
+    Arena keep;                      // every value has its own buffer
     std::int64_t scratch_bytes = 0;  // the most of any operator, rounded up to whole cache lines
     std::int64_t weight_bytes = 0;
 };

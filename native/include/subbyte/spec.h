@@ -31,6 +31,7 @@ struct ValueSpec {
     std::int64_t zero_point = 0;
     std::int64_t lo = 0;
     std::int64_t hi = 255;
+    double scale = 1;  // exact in float32
 };
 
 // A constant, borrowed while the plan is built; C-contiguous.

@@ -13,6 +13,7 @@ namespace avx2 {
 
 #include "cursor.inc"
 #include "rows.inc"
+#include "boundary.inc"
 #include "rows_vector.inc"
 #include "lanes_avx2.inc"
 
@@ -103,6 +104,8 @@ const Kernels KERNELS = {"avx2",
                          lookup_row<std::int16_t>,
                          sum_cells<Lanes256>,
                          largest_cells<Lanes256>,
+                         encode_row,
+                         decode_row,
                          false,
                          nullptr,
                          nullptr,

@@ -13,6 +13,7 @@ namespace avx512_vnni {
 
 #include "cursor.inc"
 #include "rows.inc"
+#include "boundary.inc"
 #include "rows_vector.inc"
 #include "lanes_avx512.inc"
 #include "tiles.inc"
@@ -175,6 +176,8 @@ const Kernels KERNELS = {"avx512_vnni",
                          lookup_row<std::int16_t>,
                          sum_cells<Lanes512>,
                          largest_cells<Lanes512>,
+                         encode_row,
+                         decode_row,
                          true,
                          single_rescale,
                          shape};

@@ -14,6 +14,7 @@ namespace avx512bw {
 #include "cursor.inc"
 #include "lanes_avx512.inc"
 #include "rows.inc"
+#include "boundary.inc"
 #include "rows_vector.inc"
 
 constexpr int LANES = 16;
@@ -189,6 +190,8 @@ const Kernels KERNELS = {"avx512bw",
                          lookup_row<std::int16_t>,
                          sum_cells<Lanes512>,
                          largest_cells<Lanes512>,
+                         encode_row,
+                         decode_row,
                          false,
                          nullptr,
                          nullptr,

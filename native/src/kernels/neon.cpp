@@ -20,6 +20,7 @@ namespace neon {
 
 #include "pixels.inc"
 #include "rows.inc"
+#include "boundary.inc"
 #include "rows_vector.inc"
 #include "lanes_neon.inc"
 #include "neon_tile.inc"
@@ -71,9 +72,7 @@ private:
         each<VECTORS>([&](int v) {
             const int8x16_t b = vld1q_s8(w + VECTOR_BYTES * (STEP * VECTORS + v));
             const int8x16_t d = vld1q_s8(w + VECTOR_BYTES * ((STEP + 1) * VECTORS + v));
-            each<ROWS>([&](int r) {
-                Sum::add_pair(part[r][v], repeated<STEP>(x[r]), b, repeated<STEP + 1>(x[r]), d);
-            });
+            each<ROWS>([&](int r) { Sum::add_pair(part[r][v], repeated<STEP>(x[r]), b, repeated<STEP + 1>(x[r]), d); });
         });
     }
 };
@@ -89,9 +88,7 @@ struct Bytes {
     static void clear(Part& part) { part = vdupq_n_s16(0); }
     static int32x4_t total(Part part) { return vpaddlq_s16(part); }
 
-    static inline void add(Part& part, int8x16_t a, int8x16_t b) {
-        part = vpadalq_s8(part, vmulq_s8(a, b));
-    }
+    static inline void add(Part& part, int8x16_t a, int8x16_t b) { part = vpadalq_s8(part, vmulq_s8(a, b)); }
     static inline void add_pair(Part& part, int8x16_t a, int8x16_t b, int8x16_t c, int8x16_t d) {
         part = vpadalq_s8(part, vmlaq_s8(vmulq_s8(a, b), c, d));
     }
@@ -223,6 +220,8 @@ const Kernels KERNELS = {"neon",
                          lookup_row<std::int16_t>,
                          sum_cells<Lanes128>,
                          largest_cells<Lanes128>,
+                         encode_row,
+                         decode_row,
                          false,
                          nullptr,
                          nullptr,

@@ -14,6 +14,7 @@ namespace neon_dotprod {
 
 #include "pixels.inc"
 #include "rows.inc"
+#include "boundary.inc"
 #include "rows_vector.inc"
 #include "lanes_neon.inc"
 #include "neon_tile.inc"
@@ -30,9 +31,7 @@ struct Quads {
     static inline void one(Part (&part)[ROWS][VECTORS], const int8x16_t (&x)[ROWS], const std::int8_t* w) {
         each<VECTORS>([&](int v) {
             const int8x16_t weights = vld1q_s8(w + VECTOR_BYTES * (STEP * VECTORS + v));
-            each<ROWS>([&](int r) {
-                part[r][v] = vdotq_laneq_s32(part[r][v], weights, x[r], STEP);
-            });
+            each<ROWS>([&](int r) { part[r][v] = vdotq_laneq_s32(part[r][v], weights, x[r], STEP); });
         });
     }
 
@@ -108,6 +107,8 @@ const Kernels KERNELS = {"neon_dotprod",
                          lookup_row<std::int16_t>,
                          sum_cells<Lanes128>,
                          largest_cells<Lanes128>,
+                         encode_row,
+                         decode_row,
                          false,
                          nullptr,
                          nullptr,

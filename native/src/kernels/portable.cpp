@@ -11,6 +11,7 @@ namespace portable {
 
 #include "pixels.inc"
 #include "rows.inc"
+#include "boundary.inc"
 
 constexpr int LANES = 8;
 
@@ -109,7 +110,9 @@ const Kernels KERNELS = {"portable",
                          lookup_row<std::uint8_t>,
                          lookup_row<std::int16_t>,
                          plain_sum_cells,
-                         largest_cells};
+                         largest_cells,
+                         encode_row,
+                         decode_row};
 
 }  // namespace portable
 }  // namespace subbyte

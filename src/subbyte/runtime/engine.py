@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subbyte import _native
+from subbyte.arithmetic.boundary import check_finite
 from subbyte.errors import RunError, unknown_name
 from subbyte.graph.feeds import check_codes, check_feeds
 from subbyte.graph.ir import Constant, Graph, IntType, Node
@@ -22,7 +23,7 @@ from subbyte.runtime.native_plan import constant_arrays, plan_attributes
 if TYPE_CHECKING:
     from subbyte.runtime.profile import LayerProfile
 
-Codes = npt.NDArray[Any]
+Array = npt.NDArray[Any]
 WEIGHTS = ("auto", "packed", "unpacked")
 
 
@@ -51,6 +52,7 @@ class Engine:
         self.graph = graph
         self.threads = _threads(threads)
         self._names = tuple(graph.types)
+        self._only_input, self._only_output = graph.inputs[0], graph.outputs[0]
         _check_isa()
         if weights not in WEIGHTS:
             raise RunError(*unknown_name("way to keep weights", weights, WEIGHTS), f"graph {graph.name!r}")
@@ -95,7 +97,19 @@ class Engine:
         found = zip(self.graph.nodes, self._native.operators(), strict=True)
         return {node.name: tuple(Knob(n, tuple(w), c) for n, w, c in knobs) for node, (_, _, knobs) in found}
 
-    def run(self, codes: Mapping[str, Codes], threads: int | None = None) -> dict[str, Codes]:
+    def quick(self, x: object, *, reals: bool) -> Array | None:
+        """The output of a network of one input and one output, by the shortest way; otherwise as ``run_reals``.
+
+        Args:
+            x: an input that can be read as it lies in memory.
+            reals: float32 in or out; otherwise stored integers in and out.
+
+        Returns:
+            None where anything about the call is unusual or wrong: ``run`` and ``run_reals`` then do it, or say what.
+        """
+        return self._native.quick(x, self.threads, reals)
+
+    def run(self, codes: Mapping[str, Array], threads: int | None = None) -> dict[str, Array]:
         """The graph's outputs.
 
         Args:
@@ -105,14 +119,31 @@ class Engine:
         Raises:
             RunError: names, shapes, dtypes or numbers of the inputs or the number of threads do not fit.
         """
-        return self._run(codes, self.graph.outputs, threads, keep=False)
+        if threads is None and len(codes) == 1 and self._only_input in codes:
+            result = self._native.quick(codes[self._only_input], self.threads, False)
+            if result is not None:
+                return {self._only_output: result}
+        return self._run(codes, self.graph.outputs, threads)
 
-    def run_all(self, codes: Mapping[str, Codes], threads: int | None = None) -> dict[str, Codes]:
+    def run_reals(self, feeds: Mapping[str, Array], threads: int | None = None) -> dict[str, Array]:
+        """The graph's outputs as float32 reals, ``scale * (q - zero_point)``; positions of argmax as int64.
+
+        Args:
+            feeds: of every graph input float32 reals, which become ``clamp(rint(x / scale) + zero_point, lo, hi)``, or
+                stored integers in their storage, [batch, ...].
+            threads: instead of the engine's own.
+
+        Raises:
+            RunError: as ``run``, or a real is not finite.
+        """
+        return self._run(feeds, self.graph.outputs, threads, reals=True)
+
+    def run_all(self, codes: Mapping[str, Array], threads: int | None = None) -> dict[str, Array]:
         """Every value of the graph, inputs and intermediate ones included; otherwise as ``run``."""
         return self._run(codes, self._names, threads, keep=True)
 
     def profile(
-        self, codes: Mapping[str, Codes], repeats: int = 100, threads: int | None = None
+        self, codes: Mapping[str, Array], repeats: int = 100, threads: int | None = None
     ) -> tuple[LayerProfile, ...]:
         """What each operator costs, measured inside the engine around it.
 
@@ -132,32 +163,35 @@ class Engine:
         return profile(self.graph, self._native, codes, repeats, self.threads if threads is None else _threads(threads))
 
     def _run(
-        self, codes: Mapping[str, Codes], wanted: Sequence[str], threads: int | None, *, keep: bool
-    ) -> dict[str, Codes]:
+        self,
+        feeds: Mapping[str, Array],
+        wanted: Sequence[str],
+        threads: int | None,
+        *,
+        reals: bool = False,
+        keep: bool = False,
+    ) -> dict[str, Array]:
         count = self.threads if threads is None else _threads(threads)
-        check_feeds(self.graph, codes)
-        if any(codes[name].dtype != _int_type(self.graph, name).storage for name in self.graph.inputs):
+        check_feeds(self.graph, feeds)
+        codes = {n: feeds[n] for n in self.graph.inputs if not (reals and feeds[n].dtype == np.float32)}
+        if any(array.dtype != _int_type(self.graph, name).storage for name, array in codes.items()):
             check_codes(self.graph, codes)  # whatever passes is cast without loss; of the storages the engine does it
         inputs = [
-            np.require(codes[name], _int_type(self.graph, name).storage, ["C", "A"]) for name in self.graph.inputs
+            np.require(feeds[n], _int_type(self.graph, n).storage if n in codes else np.float32, ["C", "A"])
+            for n in self.graph.inputs
         ]
-        batch = len(inputs[0])
-        results = {name: self._empty(name, batch) for name in wanted}
-        run = self._native.run_keep if keep else self._native.run
         try:
-            run(inputs, [results[name] for name in wanted], batch, count)
+            results = self._native.run(inputs, count, reals, keep)
         except ValueError as error:
+            for array in inputs:
+                check_finite(array)
             raise RunError(
                 str(error),
                 "stored integers lie within what their input's format allows",
                 "encode the input with its scale and zero point",
                 f"graph {self.graph.name!r}",
             ) from None
-        return results
-
-    def _empty(self, name: str, batch: int) -> Codes:
-        kind = _int_type(self.graph, name)
-        return np.empty((batch, *(d or 0 for d in kind.shape[1:])), dtype=kind.storage)
+        return dict(zip(wanted, results, strict=True))
 
 
 def _threads(count: int) -> int:
@@ -194,7 +228,7 @@ def _build(graph: Graph, names: Sequence[str], weights: str, choices: Mapping[st
     for name in names:
         kind = _int_type(graph, name)
         shape = [int(d) for d in kind.shape[1:] if d is not None]
-        index[name] = builder.value(name, shape, kind.storage, kind.zero_point, kind.lo, kind.hi)
+        index[name] = builder.value(name, shape, kind.storage, kind.zero_point, kind.lo, kind.hi, kind.scale)
     for node in graph.nodes:
         values = [index[i] for i in node.inputs if i in index]
         arrays = constant_arrays(node.op.name, _constants(graph, node))
