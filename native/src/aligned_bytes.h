@@ -4,16 +4,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <new>
 
 namespace subbyte {
 
 class AlignedBytes {
 public:
     AlignedBytes() = default;
-    // Zeros. Begins at a cache line, so that no vector crosses two; from 2 MiB on at a large page, which
-    // the system is asked for: small ones cost an address translation every 4096 bytes, and end what the processor
-    // reads ahead.
+    // Zeros. Begins at a cache line, so that no vector crosses two; from 2 MiB on at a large page, which the system is
+    // asked for: small ones cost an address translation every 4096 bytes, and end what the processor reads ahead.
     explicit AlignedBytes(std::size_t size);
 
     std::uint8_t* data() const { return data_.get(); }
@@ -21,8 +19,8 @@ public:
 
 private:
     struct Free {
-        std::align_val_t alignment;
-        void operator()(std::uint8_t* p) const { ::operator delete(p, alignment); }
+        std::size_t mapped;  // bytes; 0: from the heap
+        void operator()(std::uint8_t* p) const;
     };
 
     std::unique_ptr<std::uint8_t[], Free> data_;

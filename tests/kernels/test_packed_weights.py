@@ -13,6 +13,7 @@ from subbyte.formats.qtensor import QTensor
 from subbyte.graph.ops.conv import IntConv
 from subbyte.graph.ops.linear import IntLinear
 from subbyte.runtime.engine import Engine
+from subbyte.runtime.reference import run_reference
 from tests.kernels import parity
 from tests.limits import examples
 
@@ -26,11 +27,12 @@ TABLES = {
     "codebook": (-128, -100, -75, -50, -30, -17, -8, -2, 1, 5, 11, 22, 44, 77, 101, 127),
     "seventeen": tuple(range(-8, 9)),
     "int5": tuple(range(-16, 16)),
-    "codebook32": tuple(range(-128, 128, 8)),
+    "even32": tuple(range(-128, 128, 8)),
+    "codebook32": tuple(sorted({(i * i * (1 if i > 0 else -1)) // 2 for i in range(-15, 16)} | {127})),
     "int8": tuple(range(-128, 128)),
 }
 BITS = {"signs": 1, "ternary": 2, "midrise4": 2, "six": 3, "pow2": 3, "int4": 4, "codebook": 4}
-BITS |= {"seventeen": 5, "int5": 5, "codebook32": 5, "int8": 8}
+BITS |= {"seventeen": 5, "int5": 5, "even32": 5, "codebook32": 5, "int8": 8}
 
 
 def layer(name: str, columns: int, depth: int, pixels: int, seed: int = 0, *, extreme: bool = False) -> parity.Case:
@@ -53,7 +55,7 @@ def layer(name: str, columns: int, depth: int, pixels: int, seed: int = 0, *, ex
 
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize(("columns", "depth"), [(64, 64), (147, 61), (9, 1), (128, 4)])
-@pytest.mark.parametrize("pixels", [1, 3, 7, 16, 17, 21])
+@pytest.mark.parametrize("pixels", [1, 3, 7, 17, 64, 65])
 def test_every_table(name: str, columns: int, depth: int, pixels: int) -> None:
     parity.agree(layer(name, columns, depth, pixels))
 
@@ -63,7 +65,7 @@ def test_every_table(name: str, columns: int, depth: int, pixels: int) -> None:
     st.sampled_from(list(TABLES)),
     st.integers(1, 270),
     st.integers(1, 140),
-    st.integers(1, 20),
+    st.integers(1, 70),
     st.integers(0, 99),
     st.booleans(),
 )
@@ -101,13 +103,41 @@ def test_depthwise_weights_are_packed_too() -> None:
     assert packed == plain / 2
 
 
+@pytest.mark.parametrize("kept", ["packed", "unpacked"])
+@pytest.mark.parametrize("name", ["int4", "codebook32", "int8"])
+@pytest.mark.parametrize(("columns", "pixels"), [(1, 1), (70, 1), (320, 1), (320, 3), (147, 9), (500, 70)])
+def test_more_threads_than_pixels(kept: str, name: str, columns: int, pixels: int) -> None:
+    """Threads share panels where pixels are few: nothing is computed twice or left out, however they divide."""
+    case = layer(name, columns, 160, pixels)
+    expected = run_reference(case.graph, case.codes)
+    for isa in parity.ISAS:
+        with parity.isa(isa):
+            engine = Engine(case.graph, weights=kept)
+        for threads in (1, 2, 3, 5, 16):
+            one = {key: codes[:1] for key, codes in case.codes.items()}
+            for value, codes in engine.run(one, threads=threads).items():
+                np.testing.assert_array_equal(codes, expected[value][:1], err_msg=f"{isa}, {threads} threads")
+
+
+@pytest.mark.parametrize("name", ["signs", "midrise4", "int4", "int5", "codebook"])
+def test_longest_sums(name: str) -> None:
+    """The largest codes times 255 for a depth at which sums of shifted codes pass 2**24."""
+    for seed in (0, 1):
+        parity.agree(layer(name, 65, 9001, 3, seed, extreme=True))
+
+
 def test_unknown_ways_are_refused() -> None:
     with pytest.raises(RunError, match="pcked"):
         Engine(layer("int4", 4, 4, 1).graph, weights="pcked")
 
 
 def test_auto_packs_what_waits_for_memory() -> None:
-    """Large weights for few pixels; not small ones, and not where many pixels share what was read."""
-    for columns, depth, pixels, packed in ((1024, 1024, 1, True), (64, 1024, 1, False), (1024, 1024, 17, False)):
-        plain = Engine(layer("int4", columns, depth, pixels).graph, weights="unpacked").weight_bytes
-        assert Engine(layer("int4", columns, depth, pixels).graph).weight_bytes == plain // (2 if packed else 1)
+    """Large weights for few pixels, of five bits only for two; not small ones, nor where pixels share what was read."""
+    for name, columns, pixels, bits in (
+        ("int4", 1024, 16, 4),
+        ("int4", 64, 1, 8),
+        ("int4", 1024, 17, 8),
+        ("int5", 1024, 2, 5),
+        ("int5", 1024, 3, 8),
+    ):
+        assert Engine(layer(name, columns, 1024, pixels).graph).weight_bytes == columns * 1024 * bits // 8

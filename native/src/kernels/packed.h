@@ -16,7 +16,8 @@
 namespace subbyte {
 
 constexpr int MOST_LEVELS = 32;
-constexpr int PLAIN_BITS = 8;  // not codes: the numbers themselves, blocks of one vector
+constexpr std::int64_t MOST_THIN_PIXELS = 64;
+constexpr int PLAIN_BITS = 8;  // not codes: the numbers themselves
 
 // How a block of codes of some bits lies in memory.
 struct BlockShape {
@@ -39,11 +40,13 @@ struct UnpackJob {
     std::int8_t* out;
 };
 
-// Sums of few pixels with the columns of panels of most_vectors vectors, decoded in registers: sums += x * w.
+// Sums of up to MOST_THIN_PIXELS pixels with the columns of panels of most_vectors vectors, decoded in registers:
+// sums += x * w.
 struct ThinJob {
     const std::uint8_t* blocks;
     const std::int8_t* table;
     int bits;
+    std::int32_t step;      // between one entry of the table and the next where that is always the same, else 0
     bool pairs_fit;  // every sum of two neighbouring products fits int16
     const std::uint8_t* x;  // [pixels][pitch], zeros behind the depth
     std::ptrdiff_t pitch;   // a multiple of 32

@@ -16,6 +16,7 @@ constexpr int VECTORS = 2;
 constexpr bool ALWAYS_FITS = false;
 
 #define UNROLL _Pragma("GCC unroll 16")
+#define INLINE inline __attribute__((always_inline))
 
 static inline Vec load(const void* p) {
     return _mm256_loadu_si256(static_cast<const Vec*>(p));
@@ -57,6 +58,23 @@ static inline Vec table(const std::int8_t* numbers) {
 
 static inline Vec lookup(Vec numbers, Vec index) {
     return _mm256_shuffle_epi8(numbers, index);
+}
+
+static inline Vec all(std::int32_t number) {
+    return _mm256_set1_epi32(number);
+}
+
+static inline Vec add(Vec a, Vec b) {
+    return _mm256_add_epi32(a, b);
+}
+
+static inline Vec scaled(Vec v, std::int32_t factor) {
+    return _mm256_mullo_epi32(v, _mm256_set1_epi32(factor));
+}
+
+template <int N>
+static inline Vec shifted(Vec v) {
+    return _mm256_srli_epi32(v, N);
 }
 
 static inline void pin(Vec& v) {

@@ -37,7 +37,7 @@ public:
         const std::int64_t taps = wide.depth() / run_;
         const std::int64_t columns = wide.columns() / groups;
         const std::int64_t pixels = attributes.out().count() / wide.columns();
-        const bool usual = keep_packed(build.packing, wide.columns() * wide.depth(), taps, pixels);
+        const bool usual = keep_packed(build.packing, wide.columns() * wide.depth(), taps, pixels, wide.levels);
         const bool pack = choose_packed(attributes, wide, usual);
         for (std::int64_t g = 0; g < groups; ++g) {
             panels_.emplace_back(wide.numbers.data() + g * columns * wide.depth(),
@@ -71,12 +71,13 @@ public:
     }
 
     void run(const Frame& frame, Part part) const override {
+        const Shares shares = groups_ == 1 ? panels_[0].shares(part, pixels_) : Shares{part, Part{}};
         DotJob job{};
         job.in = frame.at(inputs[0]) + first_;
         job.out = frame.at(output);
         job.grid = grid_;
-        job.first = part.begin(pixels_);
-        job.last = part.end(pixels_);
+        job.first = shares.pixels.begin(pixels_);
+        job.last = shares.pixels.end(pixels_);
         if (job.first == job.last) return;
         job.taps = taps_.data();
         job.tap_count = static_cast<std::int32_t>(taps_.size());
@@ -86,7 +87,7 @@ public:
         job.products = products_;
         for (std::int64_t g = 0; g < groups_; ++g) {
             job.epilogue = columns_.group(g);
-            panels_[static_cast<std::size_t>(g)].dot(job, frame.scratch(part.index));
+            panels_[static_cast<std::size_t>(g)].dot(job, shares.panels, frame.scratch(part.index));
             job.in += in_group_;
             job.out += out_group_ * size_;
         }
@@ -126,7 +127,7 @@ public:
                   attributes.in(0), build.kernels,
                   choose_packed(attributes, weights,
                                 keep_packed(build.packing, weights.columns() * weights.depth(), 1,
-                                            attributes.out().count() / weights.columns()))),
+                                            attributes.out().count() / weights.columns(), weights.levels))),
           depth_(weights.depth()),
           count_(weights.columns()),
           tiling_(attributes, build.kernels, attributes.out().count() / count_, false) {
@@ -146,12 +147,13 @@ public:
     }
 
     void run(const Frame& frame, Part part) const override {
+        const Shares shares = panels_.shares(part, pixels_);
         DotJob job{};
         job.in = frame.at(inputs[0]);
         job.out = frame.at(output);
         job.grid = grid_;
-        job.first = part.begin(pixels_);
-        job.last = part.end(pixels_);
+        job.first = shares.pixels.begin(pixels_);
+        job.last = shares.pixels.end(pixels_);
         if (job.first == job.last) return;
         static constexpr std::int32_t TAP = 0;
         job.taps = &TAP;
@@ -161,7 +163,7 @@ public:
         job.shape = shape_;
         job.products = products_;
         job.epilogue = columns_.group(0);
-        panels_.dot(job, frame.scratch(part.index));
+        panels_.dot(job, shares.panels, frame.scratch(part.index));
     }
 
 private:

@@ -3,64 +3,40 @@
 #include <algorithm>
 #include <cstring>
 
-#include "subbyte/plan.h"
-
 namespace subbyte {
 namespace {
 
 constexpr std::int64_t CHUNK_BYTES = 24 * 1024;  // unpacked at once: what leaves room for pixels in the first cache
-constexpr std::int64_t THIN_PIXELS = 16;         // up to which decoding in registers wins; measured
+constexpr std::int64_t SUM_BYTES = 128 * 1024;   // of pixels' sums at once: a part of the second cache
 constexpr std::int64_t LINE = 64;
+// Sums of 255 * 31 per weight, or of 255 * 3 that lie 2 bits further left, or of 255 that lie 3, fit 32 bits.
+constexpr std::int64_t LONGEST_EVEN = std::int64_t{1} << 19;
 
 std::int64_t round_up(std::int64_t n, std::int64_t unit) {
     return (n + unit - 1) / unit * unit;
 }
 
-// One block from up to shape.vectors() vectors of codes; see kernels/packed.h.
-void pack_block(const std::uint8_t* codes, std::int64_t vectors, std::int64_t bytes, const BlockShape& shape,
-                std::uint8_t* block) {
-    const int fields = 8 / shape.low_bits;
-    const int mask = (1 << shape.low_bits) - 1;
-    for (int j = 0; j < vectors; ++j) {
-        std::uint8_t* low = block + j / fields * bytes;
-        std::uint8_t* plane = block + shape.low_vectors() * bytes;
-        for (std::int64_t i = 0; i < bytes; ++i) {
-            const int code = codes[j * bytes + i];
-            low[i] = static_cast<std::uint8_t>(low[i] | (code & mask) << (shape.low_bits * (j % fields)));
-            if (shape.plane) plane[i] = static_cast<std::uint8_t>(plane[i] | (code >> shape.low_bits) << j);
-        }
-    }
+// Up to how many pixels decoding in registers is faster than unpacking first. Shallow products are soon outweighed by
+// what a pixel costs by itself: it is rescaled on its own. Measured.
+std::int64_t most_thin_pixels(int bits, std::int32_t step, std::int64_t depth) {
+    constexpr std::int64_t DEPTH_PER_PIXEL = 32;
+    if (bits == PLAIN_BITS) return 0;
+    const std::int64_t most = BlockShape(bits).plane && step == 0 ? 16 : MOST_THIN_PIXELS;
+    return std::min(most, std::max<std::int64_t>(depth / DEPTH_PER_PIXEL, 1));
 }
 
 }  // namespace
 
-bool keep_packed(Packing packing, std::int64_t numbers, std::int64_t taps, std::int64_t pixels) {
+bool keep_packed(Packing packing, std::int64_t numbers, std::int64_t taps, std::int64_t pixels, std::int64_t levels) {
     constexpr std::int64_t LARGE = std::int64_t{1} << 20;  // numbers that no second-level cache keeps beside others
     if (packing != Packing::automatic) return packing == Packing::packed;
-    return numbers >= LARGE && taps == 1 && pixels <= THIN_PIXELS;
+    return numbers >= LARGE && taps == 1 && pixels <= (levels > 16 ? 2 : 16);  // up to which it is not slower; measured
 }
 
 bool choose_packed(Attributes& attributes, const Weights& weights, bool usual) {
     std::vector<std::string> ways = {"unpacked"};
     if (usual || weights.levels <= MOST_LEVELS) ways.push_back("packed");
     return attributes.choose("weights", ways, usual ? "packed" : "unpacked") == "packed";
-}
-
-Codebook::Codebook(const std::int8_t* numbers, std::int64_t count, bool padded) {
-    bool seen[256] = {};
-    seen[128] = padded;
-    for (std::int64_t i = 0; i < count; ++i)
-        seen[numbers[i] + 128] = true;
-    int levels = 0;
-    for (int n = 0; n < 256; ++n) {
-        if (!seen[n]) continue;
-        if (levels == MOST_LEVELS) return;  // with the bits of plain numbers
-        codes_[static_cast<std::uint8_t>(n - 128)] = static_cast<std::uint8_t>(levels);
-        table_[levels++] = static_cast<std::int8_t>(n - 128);
-    }
-    bits_ = 1;
-    while (1 << bits_ < levels)
-        ++bits_;
 }
 
 Panels::Panels(const std::int8_t* numbers, const Shape& shape, const Layout& in, const Kernels& kernels,
@@ -70,33 +46,35 @@ Panels::Panels(const std::int8_t* numbers, const Shape& shape, const Layout& in,
       shape_(shape),
       sums_(numbers, shape.columns, shape.taps, shape.run, std::max(in.hi, in.zero_point), kernels),
       vector_bytes_(std::int64_t{4} * kernels.lanes) {
-    const std::vector<std::int8_t> plain = pack_panels(numbers, shape.columns, shape.taps, shape.run, kernels);
     std::vector<std::int64_t> panels;
     const std::int64_t steps = shape.taps * (round_up(shape.run, 4) / 4);
-    const std::int64_t lanes = kernels.lanes;
-    for (std::int64_t left = round_up(shape.columns, lanes) / lanes; left > 0;) {
+    columns_.push_back(0);
+    for (std::int64_t left = round_up(shape.columns, kernels.lanes) / kernels.lanes; left > 0;) {
         const int width = panel_vectors(static_cast<int>(left), kernels.most_vectors);
         if (width == kernels.most_vectors) ++wide_panels_;
         panels.push_back(width * steps);
+        columns_.push_back(columns_.back() + width * kernels.lanes);
         left -= width;
     }
     const std::int64_t count = shape.columns * shape.taps * shape.run;
-    pack(plain, panels, pack_them ? Codebook(numbers, count, shape.run % 4 != 0) : Codebook());
-    const bool thin = packed_->thin != nullptr && packed_->vectors == kernels.most_vectors &&
-                      shape.taps == 1 && shape.pixels <= THIN_PIXELS && wide_panels_ > 0;
+    pack(pack_panels(numbers, shape.columns, shape.taps, shape.run, kernels), panels,
+         pack_them ? Codebook(numbers, count, shape.run % 4 != 0) : Codebook());
+    const bool thin = packed_->thin != nullptr && packed_->vectors == kernels.most_vectors && shape.taps == 1 &&
+                      shape.pixels <= most_thin_pixels(bits_, step_, shape.run) && wide_panels_ > 0;
     thin_pixels_ = thin ? shape.pixels : 0;
 }
 
 Panels::Panels(const std::vector<std::int8_t>& plain, const Kernels& kernels, bool pack_them)
     : kernels_(&kernels), packed_(&packed_kernels(kernels)), vector_bytes_(std::int64_t{4} * kernels.lanes) {
-    const auto count = static_cast<std::int64_t>(plain.size());
-    pack(plain, {count / vector_bytes_}, pack_them ? Codebook(plain.data(), count, false) : Codebook());
+    const auto size = static_cast<std::int64_t>(plain.size());
+    pack(plain, {size / vector_bytes_}, pack_them ? Codebook(plain.data(), size, false) : Codebook());
 }
 
 void Panels::pack(const std::vector<std::int8_t>& plain, const std::vector<std::int64_t>& panels,
                   const Codebook& book) {
     bits_ = book.bits();
     std::copy(book.table(), book.table() + MOST_LEVELS, table_);
+    step_ = shape_.run <= LONGEST_EVEN ? book.step() : 0;
     const BlockShape shape(bits_);
     starts_.push_back(0);
     offsets_.push_back(0);
@@ -105,14 +83,12 @@ void Panels::pack(const std::vector<std::int8_t>& plain, const std::vector<std::
         starts_.push_back(starts_.back() + count);
         offsets_.push_back(offsets_.back() + blocks * shape.packed_vectors() * vector_bytes_);
     }
+    data_ = AlignedBytes(static_cast<std::size_t>(offsets_.back()));
     if (bits_ == PLAIN_BITS) {
-        data_ = AlignedBytes(plain.size());
         std::memcpy(data_.data(), plain.data(), plain.size());
         return;
     }
-    std::vector<std::uint8_t> codes(plain.size());
-    std::transform(plain.begin(), plain.end(), codes.begin(), [&](std::int8_t n) { return book.code(n); });
-    data_ = AlignedBytes(static_cast<std::size_t>(offsets_.back()));
+    const std::vector<std::uint8_t> codes = book.codes(plain);
     for (std::size_t p = 0; p < panels.size(); ++p) {
         std::uint8_t* block = data_.data() + offsets_[p];
         for (std::int64_t v = starts_[p]; v < starts_[p + 1]; v += shape.vectors()) {
@@ -121,10 +97,6 @@ void Panels::pack(const std::vector<std::int8_t>& plain, const std::vector<std::
             block += shape.packed_vectors() * vector_bytes_;
         }
     }
-}
-
-std::int64_t Panels::vectors(std::size_t first, std::size_t last) const {
-    return starts_[last] - starts_[first];
 }
 
 // Panel by panel, in order: the rest of a panel's last block is overwritten by the next panel.
@@ -138,27 +110,34 @@ void Panels::unpack(std::size_t first, std::size_t last, std::int8_t* out) const
 std::int64_t Panels::scratch_bytes() const {
     std::int64_t bytes = 0;
     if (bits_ != PLAIN_BITS) {
-        for (std::size_t p = 0; p + 1 < starts_.size(); ++p)
+        for (std::size_t p = 0; p < count(); ++p)
             bytes = std::max(bytes, vectors(p, p + 1) * vector_bytes_);
         bytes = std::max(bytes, std::min(CHUNK_BYTES, starts_.back() * vector_bytes_));
         bytes += BlockShape(bits_).vectors() * vector_bytes_;
     }
-    return std::max(bytes, thin_pixels_ * (pitch() + 4 * wide_columns()));
+    if (thin_pixels_ == 0) return bytes;
+    return std::max(bytes, thin_pixels_ * (pitch() + 4 * chunk() * wide_columns()));
 }
 
 const std::int8_t* Panels::unpacked(std::uint8_t* scratch) const {
     if (bits_ == PLAIN_BITS) return reinterpret_cast<const std::int8_t*>(data_.data());
     auto* out = reinterpret_cast<std::int8_t*>(scratch);
-    unpack(0, starts_.size() - 1, out);
+    unpack(0, count(), out);
     return out;
+}
+
+Shares Panels::shares(Part part, std::int64_t pixels) const {
+    constexpr std::int64_t FEW = 32;  // per part
+    const auto panels = static_cast<std::int64_t>(count());
+    const bool even = panels % part.count == 0 || panels >= 4 * part.count;
+    if (pixels < part.count || (pixels < FEW * part.count && even)) return {Part{}, part};
+    return {part, Part{}};
 }
 
 // The columns of panels first..last-1 only.
 DotJob Panels::share(DotJob job, std::size_t first, std::size_t last) const {
-    const std::int64_t steps = std::int64_t{job.tap_count} * job.steps;
-    const std::int64_t column = starts_[first] / steps * kernels_->lanes;
-    const std::int64_t columns = vectors(first, last) / steps * kernels_->lanes;
-    job.columns = static_cast<std::int32_t>(std::min(columns, job.columns - column));
+    const std::int64_t column = columns_[first];
+    job.columns = static_cast<std::int32_t>(std::min(columns_[last], std::int64_t{job.columns}) - column);
     job.out += column * (job.epilogue.wide ? 2 : 1);
     job.sums = sums_.from(first);
     job.epilogue.bias += column;
@@ -173,22 +152,17 @@ DotJob Panels::share(DotJob job, std::size_t first, std::size_t last) const {
     return job;
 }
 
-void Panels::dot(DotJob job, std::uint8_t* scratch) const {
-    const std::size_t panels = starts_.size() - 1;
-    if (bits_ == PLAIN_BITS && thin_pixels_ == 0) {
-        job.panels = reinterpret_cast<const std::int8_t*>(data_.data());
-        job.sums = sums_.from(0);
-        kernels_->dot(job);
-        return;
+void Panels::dot(const DotJob& job, Part part, std::uint8_t* scratch) const {
+    const auto panels = static_cast<std::int64_t>(count());
+    auto first = static_cast<std::size_t>(part.begin(panels));
+    const auto end = static_cast<std::size_t>(part.end(panels));
+    if (thin_pixels_ > 0 && first < std::min(end, wide_panels_)) {
+        dot_thin(job, first, std::min(end, wide_panels_), scratch);
+        first = std::min(end, wide_panels_);
     }
-    std::size_t first = 0;
-    if (thin_pixels_ > 0) {
-        dot_thin(share(job, 0, wide_panels_), scratch);
-        first = wide_panels_;
-    }
-    while (first < panels) {
-        std::size_t last = bits_ == PLAIN_BITS ? panels : first + 1;
-        while (last < panels && vectors(first, last + 1) * vector_bytes_ <= CHUNK_BYTES)
+    while (first < end) {
+        std::size_t last = bits_ == PLAIN_BITS ? end : first + 1;
+        while (last < end && vectors(first, last + 1) * vector_bytes_ <= CHUNK_BYTES)
             ++last;
         DotJob some = share(job, first, last);
         if (bits_ == PLAIN_BITS) {
@@ -203,41 +177,54 @@ void Panels::dot(DotJob job, std::uint8_t* scratch) const {
 }
 
 // Sums of all pixels first; then the ordinary kernel, given no step to add, rescales and stores them.
-void Panels::dot_thin(DotJob job, std::uint8_t* scratch) const {
+void Panels::dot_thin(const DotJob& job, std::size_t first, std::size_t last, std::uint8_t* scratch) const {
     const std::int64_t pixels = job.last - job.first;
-    auto* sums = reinterpret_cast<std::int32_t*>(scratch);
-    std::uint8_t* x = scratch + thin_pixels_ * 4 * wide_columns();
-    std::uint8_t* out[THIN_PIXELS];
+    std::uint8_t* x = scratch + thin_pixels_ * 4 * chunk() * wide_columns();
+    std::int64_t out[MOST_THIN_PIXELS];
     for (std::int64_t i = 0; i < pixels; ++i) {
         const std::int64_t row = (job.first + i) / job.grid.width;
         const std::int64_t column = (job.first + i) % job.grid.width;
-        out[i] = job.out + row * job.grid.out_row + column * job.grid.out_step;
+        out[i] = row * job.grid.out_row + column * job.grid.out_step;
         std::memcpy(x + i * pitch(), job.in + row * job.grid.in_row + column * job.grid.in_step,
                     static_cast<std::size_t>(shape_.run));
         std::memset(x + i * pitch() + shape_.run, 0, static_cast<std::size_t>(pitch() - shape_.run));
-        std::memcpy(sums + i * wide_columns(), job.epilogue.bias, static_cast<std::size_t>(4 * wide_columns()));
     }
-    packed_->thin({data_.data(), table_, bits_, sums_.pairs_fit(), x, pitch(), pixels, job.steps,
-                   static_cast<std::int32_t>(wide_panels_), sums, wide_columns()});
-    job.steps = 0;
-    job.tap_count = 0;
-    job.grid.width = 1;
-    job.first = 0;
-    job.last = 1;
-    job.panels = table_;  // not read
-    for (std::int64_t i = 0; i < pixels; ++i) {
-        job.out = out[i];
-        job.epilogue.bias = sums + i * wide_columns();
-        kernels_->dot(job);
+    while (first < last) {
+        const std::size_t next = std::min(last, first + static_cast<std::size_t>(chunk()));
+        DotJob some = share(job, first, next);
+        const std::int64_t columns = columns_[next] - columns_[first];
+        auto* sums = reinterpret_cast<std::int32_t*>(scratch);
+        for (std::int64_t i = 0; i < pixels; ++i)
+            std::memcpy(sums + i * columns, some.epilogue.bias, static_cast<std::size_t>(4 * columns));
+        packed_->thin({data_.data() + offsets_[first], table_, bits_, step_, sums_.pairs_fit(), x, pitch(), pixels,
+                       job.steps, static_cast<std::int32_t>(next - first), sums, columns});
+        some.steps = 0;
+        some.tap_count = 0;
+        some.grid.width = 1;
+        some.first = 0;
+        some.last = 1;
+        some.panels = table_;  // not read
+        std::uint8_t* pixel0 = some.out;
+        for (std::int64_t i = 0; i < pixels; ++i) {
+            some.out = pixel0 + out[i];
+            some.epilogue.bias = sums + i * columns;
+            kernels_->dot(some);
+        }
+        first = next;
     }
+}
+
+std::int64_t Panels::wide_columns() const {
+    return std::int64_t{kernels_->most_vectors} * kernels_->lanes;
+}
+
+std::int64_t Panels::chunk() const {
+    const std::int64_t fitting = SUM_BYTES / (4 * wide_columns() * thin_pixels_);
+    return std::min(std::max<std::int64_t>(fitting, 1), static_cast<std::int64_t>(wide_panels_));
 }
 
 std::int64_t Panels::pitch() const {
     return round_up(shape_.run, LINE);
-}
-
-std::int64_t Panels::wide_columns() const {
-    return static_cast<std::int64_t>(wide_panels_) * kernels_->most_vectors * kernels_->lanes;
 }
 
 }  // namespace subbyte
