@@ -10,6 +10,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "ops/accumulation.h"
+#include "ops/families.h"
 #include "subbyte/engine.h"
 #include "subbyte/roofs.h"
 
@@ -28,6 +30,7 @@ namespace {
 using subbyte::ArraySpec;
 using subbyte::Dims;
 using subbyte::Engine;
+using subbyte::Family;
 using subbyte::Layout;
 using subbyte::OpSpec;
 using subbyte::PlanError;
@@ -87,7 +90,7 @@ public:
     }
 
     std::unique_ptr<Engine> build(const std::vector<std::int64_t>& inputs, const std::vector<std::int64_t>& outputs,
-                                  const std::string& weights) {
+                                  const std::string& weights, const std::string& family) {
         plan_.inputs = inputs;
         plan_.outputs = outputs;
         if (weights == "packed") {
@@ -97,10 +100,19 @@ public:
         } else if (weights != "auto") {
             throw PlanError("weights '" + weights + "' are none of packed, unpacked, auto");
         }
+        plan_.family = family_of(family);
         return std::make_unique<Engine>(subbyte::build_plan(plan_, subbyte::choose_kernels()));
     }
 
 private:
+    static Family family_of(const std::string& name) {
+        if (name == "auto") return Family::automatic;
+        for (const Family family : {Family::dot, Family::lookup, Family::bit_planes}) {
+            if (name == subbyte::family_name(family)) return family;
+        }
+        throw PlanError("family '" + name + "' is none of auto, dot, lookup, bit_planes");
+    }
+
     PlanSpec plan_;
     std::vector<ConstArray> held_;  // until the plan is built
 };
@@ -206,6 +218,14 @@ std::vector<OperatorTuple> operators(const Engine& engine) {
     return result;
 }
 
+std::map<std::string, std::string> families(const Engine& engine) {
+    std::map<std::string, std::string> names;
+    for (const auto& op : engine.plan().ops) {
+        if (op->family != Family::automatic) names[op->name] = subbyte::family_name(op->family);
+    }
+    return names;
+}
+
 }  // namespace
 
 NB_MODULE(_native, module) {
@@ -241,6 +261,7 @@ NB_MODULE(_native, module) {
              "chosen) of its knobs.")
         .def_prop_ro("isa", [](const Engine& e) { return std::string(e.plan().kernels->isa); })
         .def_prop_ro("arena_bytes", [](const Engine& e) { return e.plan().shared.bytes; })
+        .def_prop_ro("families", &families)
         .def_prop_ro("weight_bytes", [](const Engine& e) { return e.plan().weight_bytes; });
 
     nb::class_<Builder>(module, "Builder", "Collects values and operators; build checks all of them (ValueError).")
@@ -248,5 +269,6 @@ NB_MODULE(_native, module) {
         .def("value", &Builder::value, "name"_a, "shape"_a, "storage"_a, "zero_point"_a, "lo"_a, "hi"_a)
         .def("op", &Builder::op, "kind"_a, "name"_a, "inputs"_a, "output"_a, "attributes"_a, "arrays"_a,
              "choices"_a = std::map<std::string, std::string>{})
-        .def("build", &Builder::build, "inputs"_a, "outputs"_a, "weights"_a = "auto");
+        .def("build", &Builder::build, "inputs"_a, "outputs"_a, "weights"_a = "auto",
+             "family"_a = "auto");
 }

@@ -107,7 +107,7 @@ Plan build_plan(const PlanSpec& spec, const Kernels& kernels) {
     for (const OpSpec& op : spec.ops) {
         const auto maker = makers().find(op.kind);
         if (maker == makers().end()) fail("operator '" + op.name + "'", "kind '" + op.kind + "' is unknown");
-        plan.ops.push_back(maker->second(Build{op, plan.values, kernels, spec.packing}));
+        plan.ops.push_back(maker->second(Build{op, plan.values, kernels, spec.packing, spec.family}));
     }
     for (const std::int64_t i : spec.inputs)
         plan.inputs.push_back(static_cast<std::size_t>(i));

@@ -7,6 +7,7 @@
 #include "aligned_bytes.h"
 #include "kernels/packed.h"
 #include "ops/accumulation.h"
+#include "ops/families.h"
 #include "ops/weights.h"
 #include "subbyte/kernels.h"
 #include "subbyte/plan.h"
@@ -38,7 +39,7 @@ private:
 };
 
 // Whole vectors of panels in a row.
-class Panels {
+class Panels final : public Multiplier {
 public:
     struct Shape {
         std::int64_t columns;
@@ -53,11 +54,9 @@ public:
     // From whole vectors in any order of their own, for kernels other than dot.
     Panels(const std::vector<std::int8_t>& plain, const Kernels& kernels, bool pack);
 
-    std::int64_t bytes() const { return static_cast<std::int64_t>(data_.size()); }
-    std::int64_t scratch_bytes() const;
-
-    // kernels.dot of the job, whose panels are these.
-    void dot(DotJob job, std::uint8_t* scratch) const;
+    std::int64_t bytes() const override { return static_cast<std::int64_t>(data_.size()); }
+    std::int64_t scratch_bytes() const override;
+    void dot(DotJob job, std::uint8_t* scratch) const override;
     // All of them as bytes.
     const std::int8_t* unpacked(std::uint8_t* scratch) const;
 
