@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -20,6 +21,7 @@
 
 #include "numpy_arrays.h"
 #include "ops/accumulation.h"
+#include "ops/families.h"
 #include "subbyte/engine.h"
 #include "subbyte/roofs.h"
 
@@ -32,6 +34,7 @@ using subbyte::ArraySpec;
 using subbyte::Buffer;
 using subbyte::Dims;
 using subbyte::Engine;
+using subbyte::Family;
 using subbyte::Form;
 using subbyte::Layout;
 using subbyte::NumPy;
@@ -95,7 +98,7 @@ public:
     }
 
     std::unique_ptr<Engine> build(const std::vector<std::int64_t>& inputs, const std::vector<std::int64_t>& outputs,
-                                  const std::string& weights) {
+                                  const std::string& weights, const std::string& family) {
         plan_.inputs = inputs;
         plan_.outputs = outputs;
         if (weights == "packed") {
@@ -105,10 +108,19 @@ public:
         } else if (weights != "auto") {
             throw PlanError("weights '" + weights + "' are none of packed, unpacked, auto");
         }
+        plan_.family = family_of(family);
         return std::make_unique<Engine>(subbyte::build_plan(plan_, subbyte::choose_kernels()));
     }
 
 private:
+    static Family family_of(const std::string& name) {
+        if (name == "auto") return Family::automatic;
+        for (const Family family : {Family::dot, Family::lookup, Family::bit_planes}) {
+            if (name == subbyte::family_name(family)) return family;
+        }
+        throw PlanError("family '" + name + "' is none of auto, dot, lookup, bit_planes");
+    }
+
     PlanSpec plan_;
     std::vector<ConstArray> held_;  // until the plan is built
 };
@@ -229,6 +241,14 @@ std::vector<OperatorTuple> operators(const Engine& engine) {
     return result;
 }
 
+std::map<std::string, std::string> families(const Engine& engine) {
+    std::map<std::string, std::string> names;
+    for (const auto& op : engine.plan().ops) {
+        if (op->family != Family::automatic) names[op->name] = subbyte::family_name(op->family);
+    }
+    return names;
+}
+
 }  // namespace
 
 NB_MODULE(_native, module) {
@@ -259,6 +279,7 @@ NB_MODULE(_native, module) {
             "chosen) of its knobs.")
         .def_prop_ro("isa", [](const Engine& e) { return std::string(e.plan().kernels->isa); })
         .def_prop_ro("arena_bytes", [](const Engine& e) { return e.plan().shared.bytes; })
+        .def_prop_ro("families", &families)
         .def_prop_ro("weight_bytes", [](const Engine& e) { return e.plan().weight_bytes; });
 
     nb::class_<Builder>(module, "Builder", "Collects values and operators; build checks all of them (ValueError).")
@@ -267,5 +288,6 @@ NB_MODULE(_native, module) {
              "scale"_a = 1.0)
         .def("op", &Builder::op, "kind"_a, "name"_a, "inputs"_a, "output"_a, "attributes"_a, "arrays"_a,
              "choices"_a = std::map<std::string, std::string>{})
-        .def("build", &Builder::build, "inputs"_a, "outputs"_a, "weights"_a = "auto");
+        .def("build", &Builder::build, "inputs"_a, "outputs"_a, "weights"_a = "auto",
+             "family"_a = "auto");
 }

@@ -7,6 +7,7 @@
 #endif
 
 #include "attributes.h"
+#include "kernels/families.h"
 #include "kernels/kernels.h"
 #include "kernels/packed.h"
 #include "subbyte/plan.h"
@@ -17,6 +18,7 @@ namespace {
 struct Entry {
     const Kernels* kernels;
     const PackedKernels* packed;
+    const FamilyKernels* families;
     bool (*runs)();
 };
 
@@ -39,7 +41,7 @@ bool has_avx512_vnni() {
 }
 
 bool has_avx512_vbmi() {
-    return has_avx512_vnni() && __builtin_cpu_supports("avx512vbmi");
+    return has_avx512_vnni() && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vpopcntdq");
 }
 
 Kernels with_vbmi() {
@@ -63,17 +65,24 @@ bool has_dotprod() {
 // Best first.
 const Entry ENTRIES[] = {
 #ifdef SUBBYTE_X86_KERNELS
-    {&VBMI_KERNELS, &avx512_vnni::PACKED, has_avx512_vbmi},
-    {&avx512_vnni::KERNELS, &avx512_vnni::PACKED, has_avx512_vnni},
-    {&avx512bw::KERNELS, &avx512bw::PACKED, has_avx512bw},
-    {&avx2::KERNELS, &avx2::PACKED, has_avx2},
+    {&VBMI_KERNELS, &avx512_vnni::PACKED, &avx512_vbmi::FAMILIES, has_avx512_vbmi},
+    {&avx512_vnni::KERNELS, &avx512_vnni::PACKED, &avx512_vnni::FAMILIES, has_avx512_vnni},
+    {&avx512bw::KERNELS, &avx512bw::PACKED, &avx2::FAMILIES, has_avx512bw},
+    {&avx2::KERNELS, &avx2::PACKED, &avx2::FAMILIES, has_avx2},
 #endif
 #ifdef SUBBYTE_ARM_KERNELS
-    {&neon_dotprod::KERNELS, &neon::PACKED, has_dotprod},
-    {&neon::KERNELS, &neon::PACKED, always},
+    {&neon_dotprod::KERNELS, &neon::PACKED, nullptr, has_dotprod},
+    {&neon::KERNELS, &neon::PACKED, nullptr, always},
 #endif
-    {&portable::KERNELS, &portable::PACKED, always},
+    {&portable::KERNELS, &portable::PACKED, &portable::FAMILIES, always},
 };
+
+const Entry& entry_of(const Kernels& kernels) {
+    const Entry* entry = ENTRIES;
+    while (entry->kernels != &kernels)
+        ++entry;
+    return *entry;
+}
 
 }  // namespace
 
@@ -85,10 +94,11 @@ const Kernels* find_kernels(const std::string& isa) {
 }
 
 const PackedKernels& packed_kernels(const Kernels& kernels) {
-    const Entry* entry = ENTRIES;
-    while (entry->kernels != &kernels)
-        ++entry;
-    return *entry->packed;
+    return *entry_of(kernels).packed;
+}
+
+const FamilyKernels* family_kernels(const Kernels& kernels) {
+    return entry_of(kernels).families;
 }
 
 std::vector<std::string> available_isas() {

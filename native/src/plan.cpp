@@ -112,7 +112,7 @@ Plan build_plan(const PlanSpec& spec, const Kernels& kernels) {
     for (const OpSpec& op : spec.ops) {
         const auto maker = makers().find(op.kind);
         if (maker == makers().end()) fail("operator '" + op.name + "'", "kind '" + op.kind + "' is unknown");
-        plan.ops.push_back(maker->second(Build{op, plan.values, kernels, spec.packing}));
+        plan.ops.push_back(maker->second(Build{op, plan.values, kernels, spec.packing, spec.family}));
         Layout& made = plan.values[plan.ops.back()->output];
         made.position = op.kind == "argmax" && made.zero_point == 0 && made.scale == 1.0F;
     }

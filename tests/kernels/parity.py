@@ -169,17 +169,28 @@ def feed(draw: st.DrawFn, graph: Graph) -> Case:
     return Case(graph, codes)
 
 
+WAYS = (
+    {"weights": "packed", "family": "dot"},
+    {"weights": "unpacked", "family": "dot"},
+    {"family": "lookup"},
+    {"family": "bit_planes"},
+)
+"""How an engine may compute: all give the same integers."""
+
+
 def agree(case: Case) -> None:
-    """Every instruction set, with weights packed or not and one and two threads, gives the reference's integers.
+    """Every instruction set, every way to keep weights and to multiply, and one and two threads give the reference.
 
     Intermediate values too.
     """
     expected = run_reference(case.graph, case.codes, keep=True)
     first = {name: codes[:1] for name, codes in case.codes.items()}
-    for name, kept in product(ISAS, ("packed", "unpacked")):
+    for name, way in product(ISAS, WAYS):
         with isa(name):
-            engine = Engine(case.graph, weights=kept)
+            engine = Engine(case.graph, **way)
         assert engine.isa == name
+        if way.get("family") not in {"dot", *engine.families.values()}:
+            continue
         for threads in (1, 2):
             for value, codes in engine.run(case.codes, threads=threads).items():
                 assert codes.dtype == expected[value].dtype

@@ -83,6 +83,7 @@ public:
     std::int64_t scratch_bytes = 0;  // that run needs for itself, in every part; known after prepare
     std::int64_t weight_bytes = 0;   // that weights take while the plan lives
     std::vector<Knob> knobs;
+    Family family = Family::automatic;  // that multiplies; automatic where there is no choice
 };
 
 // Byte offsets of every value in an arena, and its size.
@@ -111,6 +112,9 @@ Plan build_plan(const PlanSpec& spec, const Kernels& kernels);
 const Kernels& choose_kernels();
 struct PackedKernels;
 const PackedKernels& packed_kernels(const Kernels& kernels);
+struct FamilyKernels;
+// Those of the families beside dot; nullptr where there are none.
+const FamilyKernels* family_kernels(const Kernels& kernels);
 // Kernels by name; nullptr where they are unknown here or the CPU cannot run them.
 const Kernels* find_kernels(const std::string& isa);
 std::vector<std::string> available_isas();

@@ -55,12 +55,16 @@ struct OpSpec {
 // Whether weights stay packed to as few bits as their numbers need. `automatic` packs where memory is the bottleneck.
 enum class Packing : std::uint8_t { automatic, packed, unpacked };
 
+// How convolution and linear layers multiply, see src/kernels/families.h. A layer that a family cannot do takes dot.
+enum class Family : std::uint8_t { automatic, dot, lookup, bit_planes };
+
 struct PlanSpec {
     std::vector<ValueSpec> values;
     std::vector<OpSpec> ops;  // in execution order
     std::vector<std::int64_t> inputs;
     std::vector<std::int64_t> outputs;
     Packing packing = Packing::automatic;
+    Family family = Family::automatic;
 };
 
 }  // namespace subbyte

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "ops/conv_window.h"
+#include "ops/families.h"
 #include "ops/panels.h"
 #include "ops/products.h"
 #include "ops/tiling.h"
@@ -14,36 +15,59 @@
 namespace subbyte {
 namespace {
 
+// All columns of a layer as one run.
+GroupWeights whole(const Attributes& attributes, const Weights& weights) {
+    const Layout& x = attributes.in(0);
+    const std::int64_t pixels = attributes.out().count() / weights.columns();
+    return {weights.numbers.data(), weights.columns(), 1, weights.depth(), pixels, std::max(x.hi, x.zero_point)};
+}
+
+// Whoever says how weights are kept means bytes or codes of them; few columns of a group do not pay for other families.
+Family wanted_family(const Build& build, std::int64_t groups) {
+    const bool decided = build.packing != Packing::automatic || groups > 1;
+    return decided && build.family == Family::automatic ? Family::dot : build.family;
+}
+
+MultiplierPtr multiplier(Family family, const GroupWeights& weights, const Kernels& kernels, const Layout& in,
+                         bool pack, const Epilogue& epilogue) {
+    if (family != Family::dot) return make_multiplier(family, weights, kernels, epilogue);
+    const Panels::Shape shape{weights.columns, weights.taps, weights.run, weights.pixels};
+    return std::make_unique<Panels>(weights.numbers, shape, in, kernels, pack);
+}
+
 class Conv final : public Op {
 public:
     Conv(const Build& build, Attributes& attributes, const ConvWindow& window, std::int64_t groups,
-         const Weights& weights)
+         const Weights& weights, Family chosen)
         : Op(build.spec),
           window_(window),
           groups_(groups),
           kernels_(build.kernels),
-          fold_(window.dilation_w == 1 && groups == 1
+          fold_(window.dilation_w == 1 && groups == 1 && chosen == Family::dot
                     ? choose_fold(attributes, weights, window.stride_w, build.kernels)
                     : 1),
-          tiling_(attributes, build.kernels, attributes.out().shape[0] * attributes.out().shape[1] / fold_,
-                  window.kernel_w == 3 && window.dilation_w == 1 && groups == 1),
-          products_(prove_products(weights, attributes.in(0), build.kernels)),
+          tiling_(chosen == Family::dot
+                      ? Tiling(attributes, build.kernels, attributes.out().shape[0] * attributes.out().shape[1] / fold_,
+                               window.kernel_w == 3 && window.dilation_w == 1 && groups == 1)
+                      : Tiling(build.kernels)),
+          products_(chosen == Family::dot ? prove_products(weights, attributes.in(0), build.kernels) : Products{}),
           columns_(attributes, weights, attributes.in(0), attributes.out(), groups, build.kernels,
                    panel_order(weights.columns() / groups, build.kernels, fold_), products_.center),
           rows_in_one_run_(window.dilation_w == 1 && groups == 1) {
         const std::int64_t group_channels = weights.shape[3];
         const Weights wide = fold_pixels(weights, fold_, window.stride_w);
         run_ = rows_in_one_run_ ? wide.shape[2] * group_channels : group_channels;
-        const std::int64_t taps = wide.depth() / run_;
-        const std::int64_t columns = wide.columns() / groups;
-        const std::int64_t pixels = attributes.out().count() / wide.columns();
-        const bool usual = keep_packed(build.packing, wide.columns() * wide.depth(), taps, pixels, wide.levels);
-        const bool pack = choose_packed(attributes, wide, usual);
-        for (std::int64_t g = 0; g < groups; ++g) {
-            panels_.emplace_back(wide.numbers.data() + g * columns * wide.depth(),
-                                 Panels::Shape{columns, taps, run_, pixels}, attributes.in(0), build.kernels, pack);
-            scratch_bytes = std::max(scratch_bytes, panels_.back().scratch_bytes());
-            weight_bytes += panels_.back().bytes();
+        GroupWeights group = whole(attributes, wide);
+        group.columns /= groups;
+        group.taps = wide.depth() / run_;
+        group.run = run_;
+        family = chosen;
+        const bool usual = keep_packed(build.packing, wide.columns() * wide.depth(), group.taps, group.pixels, wide.levels);
+        const bool pack = family == Family::dot && choose_packed(attributes, wide, usual);
+        for (std::int64_t g = 0; g < groups; ++g, group.numbers += group.count()) {
+            multipliers_.push_back(multiplier(family, group, build.kernels, attributes.in(0), pack, columns_.group(g)));
+            scratch_bytes = std::max(scratch_bytes, multipliers_.back()->scratch_bytes());
+            weight_bytes += multipliers_.back()->bytes();
         }
         work = attributes.out().count() * weights.depth();
     }
@@ -71,7 +95,7 @@ public:
     }
 
     void run(const Frame& frame, Part part) const override {
-        const Shares shares = groups_ == 1 ? panels_[0].shares(part, pixels_) : Shares{part, Part{}};
+        const Shares shares = groups_ == 1 ? multipliers_[0]->shares(part, pixels_) : Shares{part, Part{}};
         DotJob job{};
         job.in = frame.at(inputs[0]) + first_;
         job.out = frame.at(output);
@@ -87,7 +111,7 @@ public:
         job.products = products_;
         for (std::int64_t g = 0; g < groups_; ++g) {
             job.epilogue = columns_.group(g);
-            panels_[static_cast<std::size_t>(g)].dot(job, shares.panels, frame.scratch(part.index));
+            multipliers_[static_cast<std::size_t>(g)]->dot(job, shares.panels, frame.scratch(part.index));
             job.in += in_group_;
             job.out += out_group_ * size_;
         }
@@ -102,7 +126,7 @@ private:
     Products products_;
     Columns columns_;
     bool rows_in_one_run_;
-    std::vector<Panels> panels_;  // one per group
+    std::vector<MultiplierPtr> multipliers_;  // one per group
     std::int64_t run_ = 1;
     std::int64_t first_ = 0;
     std::int64_t pixels_ = 0;
@@ -116,24 +140,23 @@ private:
 
 class Linear final : public Op {
 public:
-    Linear(const Build& build, Attributes& attributes, const Weights& weights)
+    Linear(const Build& build, Attributes& attributes, const Weights& weights, Family chosen)
         : Op(build.spec),
-          kernels_(build.kernels),
-          products_(prove_products(weights, attributes.in(0), build.kernels)),
+          products_(chosen == Family::dot ? prove_products(weights, attributes.in(0), build.kernels) : Products{}),
           columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels,
                    panel_order(weights.columns(), build.kernels), products_.center),
-          panels_(weights.numbers.data(),
-                  Panels::Shape{weights.columns(), 1, weights.depth(), attributes.out().count() / weights.columns()},
-                  attributes.in(0), build.kernels,
-                  choose_packed(attributes, weights,
-                                keep_packed(build.packing, weights.columns() * weights.depth(), 1,
-                                            attributes.out().count() / weights.columns(), weights.levels))),
           depth_(weights.depth()),
           count_(weights.columns()),
-          tiling_(attributes, build.kernels, attributes.out().count() / count_, false) {
+          tiling_(chosen == Family::dot ? Tiling(attributes, build.kernels, attributes.out().count() / count_, false)
+                                        : Tiling(build.kernels)) {
+        family = chosen;
+        const GroupWeights all = whole(attributes, weights);
+        const bool usual = keep_packed(build.packing, all.count(), 1, all.pixels, weights.levels);
+        const bool pack = family == Family::dot && choose_packed(attributes, weights, usual);
+        multiplier_ = multiplier(family, all, build.kernels, attributes.in(0), pack, columns_.group(0));
         work = attributes.out().count() * depth_;
-        scratch_bytes = panels_.scratch_bytes();
-        weight_bytes = panels_.bytes();
+        scratch_bytes = multiplier_->scratch_bytes();
+        weight_bytes = multiplier_->bytes();
     }
 
     void prepare(const std::vector<Layout>& values) override {
@@ -147,7 +170,7 @@ public:
     }
 
     void run(const Frame& frame, Part part) const override {
-        const Shares shares = panels_.shares(part, pixels_);
+        const Shares shares = multiplier_->shares(part, pixels_);
         DotJob job{};
         job.in = frame.at(inputs[0]);
         job.out = frame.at(output);
@@ -163,14 +186,13 @@ public:
         job.shape = shape_;
         job.products = products_;
         job.epilogue = columns_.group(0);
-        panels_.dot(job, shares.panels, frame.scratch(part.index));
+        multiplier_->dot(job, shares.panels, frame.scratch(part.index));
     }
 
 private:
-    const Kernels& kernels_;
     Products products_;
     Columns columns_;
-    Panels panels_;
+    MultiplierPtr multiplier_;
     std::int64_t depth_;
     std::int64_t count_;
     Tiling tiling_;
@@ -212,7 +234,8 @@ OpPtr make_conv(const Build& build) {
         op = make_depthwise(build, a, w, weights);
     } else {
         groups = merge_groups(a, weights, groups, build.kernels);
-        op = std::make_unique<Conv>(build, a, w, groups, weights);
+        const Family family = choose_family(a, wanted_family(build, groups), whole(a, weights), build.kernels);
+        op = std::make_unique<Conv>(build, a, w, groups, weights, family);
     }
     a.done();
     op->knobs = a.knobs();
@@ -229,7 +252,8 @@ OpPtr make_linear(const Build& build) {
         a.fail("weight " + text(weights.shape) + " does not fit " + text(shape));
     shape.back() = weights.columns();
     a.result(shape);
-    auto op = std::make_unique<Linear>(build, a, weights);
+    const Family family = choose_family(a, wanted_family(build, 1), whole(a, weights), build.kernels);
+    auto op = std::make_unique<Linear>(build, a, weights, family);
     a.done();
     op->knobs = a.knobs();
     return op;

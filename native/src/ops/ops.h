@@ -13,6 +13,7 @@ struct Build {
     const std::vector<Layout>& values;
     const Kernels& kernels;
     Packing packing;
+    Family family;
 };
 
 using OpPtr = std::unique_ptr<Op>;

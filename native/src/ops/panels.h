@@ -8,6 +8,7 @@
 #include "kernels/packed.h"
 #include "ops/accumulation.h"
 #include "ops/codebook.h"
+#include "ops/families.h"
 #include "ops/weights.h"
 #include "subbyte/kernels.h"
 #include "subbyte/plan.h"
@@ -20,14 +21,8 @@ bool keep_packed(Packing packing, std::int64_t numbers, std::int64_t taps, std::
 // That, or as chosen where the weights are of few levels.
 bool choose_packed(Attributes& attributes, const Weights& weights, bool usual);
 
-// How a layer is shared: by pixels, or by panels, where each part reads its own weights only and all pixels.
-struct Shares {
-    Part pixels;
-    Part panels;
-};
-
 // Whole vectors of panels in a row.
-class Panels {
+class Panels final : public Multiplier {
 public:
     struct Shape {
         std::int64_t columns;
@@ -42,13 +37,12 @@ public:
     // From whole vectors in any order of their own, for kernels other than dot.
     Panels(const std::vector<std::int8_t>& plain, const Kernels& kernels, bool pack);
 
-    std::int64_t bytes() const { return static_cast<std::int64_t>(data_.size()); }
-    std::int64_t scratch_bytes() const;
+    std::int64_t bytes() const override { return static_cast<std::int64_t>(data_.size()); }
+    std::int64_t scratch_bytes() const override;
 
     // By panels where pixels are few, by pixels else.
-    Shares shares(Part part, std::int64_t pixels) const;
-    // kernels.dot of the job, whose panels are a part of these.
-    void dot(const DotJob& job, Part part, std::uint8_t* scratch) const;
+    Shares shares(Part part, std::int64_t pixels) const override;
+    void dot(const DotJob& job, Part part, std::uint8_t* scratch) const override;
     // All of them as bytes.
     const std::int8_t* unpacked(std::uint8_t* scratch) const;
 

@@ -10,6 +10,8 @@ namespace subbyte {
 
 class Tiling {
 public:
+    // Where there is nothing to choose.
+    explicit Tiling(const Kernels& kernels) : kernels_(kernels) {}
     // pixels: of the result; slides: whether windows of neighbouring pixels may overlap.
     Tiling(Attributes& attributes, const Kernels& kernels, std::int64_t pixels, bool slides);
 
@@ -18,7 +20,7 @@ public:
 
 private:
     const Kernels& kernels_;
-    int most_groups_ = 0;
+    int most_groups_ = 1;
     bool slides_ = false;
     std::int32_t block_ = 0;
 };

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 WEIGHTS = ("auto", "packed", "unpacked")
+FAMILIES = ("auto", "dot", "lookup", "bit_planes")
 
 
 class Engine:
@@ -41,13 +42,22 @@ class Engine:
             are faster so, because they wait for memory. The results are the same integers.
         choices: by node how its operator computes, see ``knobs``; all choices give the same integers. Left out: what
             ``subbyte bench --tune`` found fastest on this machine, if it was asked (``SUBBYTE_TUNE=off``: nothing).
+        family: how convolution and linear layers multiply: "dot" byte by byte; "lookup" by tables of what a few
+            activations add up to; "bit_planes" by counting the bits that planes share. Layers that a family cannot do
+            take "dot"; "auto" takes the others where they measured faster, unless ``weights`` says how to keep them. The results are the same integers. The
+            environment variable ``SUBBYTE_FAMILY`` stands in for "auto".
 
     Raises:
-        RunError: the graph holds something that the engine does not run, or SUBBYTE_ISA or ``weights`` is unknown.
+        RunError: the graph holds something that the engine does not run, or SUBBYTE_ISA, ``weights`` or ``family`` is unknown.
     """
 
     def __init__(
-        self, graph: Graph, threads: int = 1, weights: str = "auto", choices: Mapping[str, Choice] | None = None
+        self,
+        graph: Graph,
+        threads: int = 1,
+        weights: str = "auto",
+        choices: Mapping[str, Choice] | None = None,
+        family: str = "auto",
     ) -> None:
         self.graph = graph
         self.threads = _threads(threads)
@@ -57,22 +67,23 @@ class Engine:
         if weights not in WEIGHTS:
             raise RunError(*unknown_name("way to keep weights", weights, WEIGHTS), f"graph {graph.name!r}")
         try:
-            self._native = self._built(weights, choices)
+            self._native = self._built(weights, choices, _family(family))
         except ValueError as error:
             raise _refused(str(error), graph) from None
 
-    def _built(self, weights: str, choices: Mapping[str, Choice] | None) -> _native.Engine:
-        if choices is not None:
-            return _build(self.graph, self._names, weights, choices)
+    def _built(self, weights: str, choices: Mapping[str, Choice] | None, family: str) -> _native.Engine:
+        if choices is not None or family != "auto":
+            return _build(self.graph, self._names, weights, choices or {}, family)
         remembered = tuned.choices(self.graph, os.environ.get("SUBBYTE_ISA") or _native.available_isas()[0])
         if weights != "auto":
-            remembered = {node: {k: w for k, w in c.items() if k != "weights"} for node, c in remembered.items()}
+            decided = {"weights", "family"}
+            remembered = {n: {k: w for k, w in c.items() if k not in decided} for n, c in remembered.items()}
         try:
-            return _build(self.graph, self._names, weights, remembered)
+            return _build(self.graph, self._names, weights, remembered, family)
         except ValueError as error:
             if not remembered:
                 raise
-            usual = _build(self.graph, self._names, weights, {})
+            usual = _build(self.graph, self._names, weights, {}, family)
             warnings.warn(f"what was tuned cannot be used: {error}", tuned.TuningWarning, stacklevel=4)
             return usual
 
@@ -85,6 +96,11 @@ class Engine:
     def arena_bytes(self) -> int:
         """Memory for all activations of one sample."""
         return self._native.arena_bytes
+
+    @property
+    def families(self) -> dict[str, str]:
+        """How every convolution and linear layer multiplies, by node name; see ``family`` of the constructor."""
+        return self._native.families
 
     @property
     def weight_bytes(self) -> int:
@@ -210,6 +226,15 @@ def _check_isa() -> None:
         raise RunError(*unknown_name("instruction set of this CPU", wanted, known), "environment variable SUBBYTE_ISA")
 
 
+def _family(wanted: str) -> str:
+    forced, place = os.environ.get("SUBBYTE_FAMILY", ""), "argument family of Engine"
+    if wanted == "auto" and forced:
+        wanted, place = forced, "environment variable SUBBYTE_FAMILY"
+    if wanted not in FAMILIES:
+        raise RunError(*unknown_name("kernel family", wanted, FAMILIES), place)
+    return wanted
+
+
 def _int_type(graph: Graph, name: str) -> IntType:
     kind = graph.types[name]
     if not isinstance(kind, IntType):
@@ -222,7 +247,9 @@ def _int_type(graph: Graph, name: str) -> IntType:
     return kind
 
 
-def _build(graph: Graph, names: Sequence[str], weights: str, choices: Mapping[str, Choice]) -> _native.Engine:
+def _build(
+    graph: Graph, names: Sequence[str], weights: str, choices: Mapping[str, Choice], family: str
+) -> _native.Engine:
     builder = _native.Builder()
     index: dict[str, int] = {}
     for name in names:
@@ -235,7 +262,7 @@ def _build(graph: Graph, names: Sequence[str], weights: str, choices: Mapping[st
         plain = plan_attributes(node.op.name, attributes(node.op))
         chosen = dict(choices.get(node.name, {}))
         builder.op(node.op.name, node.name, values, index[node.output], plain, arrays, chosen)
-    return builder.build([index[n] for n in graph.inputs], [index[n] for n in graph.outputs], weights)
+    return builder.build([index[n] for n in graph.inputs], [index[n] for n in graph.outputs], weights, family)
 
 
 def _constants(graph: Graph, node: Node) -> list[tuple[int, Constant]]:
