@@ -181,6 +181,8 @@ nb::list run(Engine& engine, const nb::list& inputs, int threads, bool reals, bo
     return results.arrays;
 }
 
+using Int8Matrix = nb::ndarray<const std::int8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
 // For tests and the profile: how one panel of at most a vector of columns adds up.
 std::vector<std::int32_t> windows(const Int8Matrix& weights, std::int64_t most, const std::string& isa) {
     const subbyte::Kernels* kernels = subbyte::find_kernels(isa);
