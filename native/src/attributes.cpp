@@ -99,6 +99,10 @@ std::string Attributes::choose(const std::string& knob, const std::vector<std::s
     return chosen;
 }
 
+void Attributes::pass_over(const std::string& knob) {
+    used_.insert("choice " + knob);
+}
+
 std::int64_t Attributes::choose(const std::string& knob, const Dims& ways, std::int64_t usual) {
     std::vector<std::string> texts;
     for (const std::int64_t way : ways)

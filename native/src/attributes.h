@@ -30,6 +30,8 @@ public:
     std::vector<std::int32_t> int32s(const std::string& name, std::int64_t count, std::int64_t lo, std::int64_t hi);
 
     // The way that the specification chooses for a knob, or the usual one; refused where it is none of the ways.
+    // A knob that means nothing beside what other knobs say.
+    void pass_over(const std::string& knob);
     std::string choose(const std::string& knob, const std::vector<std::string>& ways, const std::string& usual);
     std::int64_t choose(const std::string& knob, const Dims& ways, std::int64_t usual);
     const std::vector<Knob>& knobs() const { return knobs_; }  // those with more than one way

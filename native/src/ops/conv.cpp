@@ -28,6 +28,13 @@ Family wanted_family(const Build& build, std::int64_t groups) {
     return decided && build.family == Family::automatic ? Family::dot : build.family;
 }
 
+// Only whoever multiplies bytes chooses between them and their codes.
+bool choose_packed(Attributes& attributes, const Weights& weights, Family family, bool usual) {
+    if (family == Family::dot) return choose_packed(attributes, weights, usual);
+    attributes.pass_over("weights");
+    return false;
+}
+
 MultiplierPtr multiplier(Family family, const GroupWeights& weights, const Kernels& kernels, const Layout& in,
                          bool pack, const Epilogue& epilogue) {
     if (family != Family::dot) return make_multiplier(family, weights, kernels, epilogue);
@@ -63,7 +70,7 @@ public:
         group.run = run_;
         family = chosen;
         const bool usual = keep_packed(build.packing, wide.columns() * wide.depth(), group.taps, group.pixels, wide.levels);
-        const bool pack = family == Family::dot && choose_packed(attributes, wide, usual);
+        const bool pack = choose_packed(attributes, wide, family, usual);
         for (std::int64_t g = 0; g < groups; ++g, group.numbers += group.count()) {
             multipliers_.push_back(multiplier(family, group, build.kernels, attributes.in(0), pack, columns_.group(g)));
             scratch_bytes = std::max(scratch_bytes, multipliers_.back()->scratch_bytes());
@@ -152,7 +159,7 @@ public:
         family = chosen;
         const GroupWeights all = whole(attributes, weights);
         const bool usual = keep_packed(build.packing, all.count(), 1, all.pixels, weights.levels);
-        const bool pack = family == Family::dot && choose_packed(attributes, weights, usual);
+        const bool pack = choose_packed(attributes, weights, family, usual);
         multiplier_ = multiplier(family, all, build.kernels, attributes.in(0), pack, columns_.group(0));
         work = attributes.out().count() * depth_;
         scratch_bytes = multiplier_->scratch_bytes();

@@ -139,11 +139,21 @@ def _compare(rows: int, inputs: int, outputs: int, threads: int) -> list[KernelR
 
 
 def _ways(graph: Graph, threads: int) -> Iterator[tuple[str, bool, Engine]]:
-    """An engine for every combination of the shown knobs, and whether it is the usual one."""
+    """An engine for every combination of the shown knobs that means something, and whether it is the usual one."""
     node = graph.nodes[0].name
-    knobs = [k for k in Engine(graph, choices={}).knobs[node] if k.name in SHOWN_KNOBS]
-    for ways in itertools.product(*(knob.ways for knob in knobs)):
-        choice = {knob.name: way for knob, way in zip(knobs, ways, strict=True)}
-        usual = all(knob.chosen == choice[knob.name] for knob in knobs)
-        text = ", ".join(f"{name} {way}" for name, way in choice.items())
-        yield text, usual, Engine(graph, threads=threads, choices={node: choice})
+    usual = Engine(graph, choices={})
+    bytewise = Engine(graph, choices={node: {"family": "dot"}}) if "family" in _chosen(usual, node) else usual
+    knobs = {k.name: k.ways for k in (*usual.knobs[node], *bytewise.knobs[node]) if k.name in SHOWN_KNOBS}
+    seen = set()
+    for ways in itertools.product(*knobs.values()):
+        choice = dict(zip(knobs, ways, strict=True))
+        engine = Engine(graph, threads=threads, choices={node: choice})
+        chosen = _chosen(engine, node)
+        text = ", ".join(f"{name} {way}" for name, way in chosen.items())
+        if text not in seen:  # a knob says nothing beside some ways of another
+            seen.add(text)
+            yield text, chosen == _chosen(usual, node), engine
+
+
+def _chosen(engine: Engine, node: str) -> dict[str, str]:
+    return {knob.name: knob.chosen for knob in engine.knobs[node] if knob.name in SHOWN_KNOBS}
