@@ -44,8 +44,8 @@ class Engine:
             ``subbyte bench --tune`` found fastest on this machine, if it was asked (``SUBBYTE_TUNE=off``: nothing).
         family: how convolution and linear layers multiply: "dot" byte by byte; "lookup" by tables of what a few
             activations add up to; "bit_planes" by counting the bits that planes share. Layers that a family cannot do
-            take "dot"; "auto" takes the others where they measured faster, unless ``weights`` says how to keep them. The
-            results are the same integers. The environment variable ``SUBBYTE_FAMILY`` stands in for "auto".
+            take "dot"; "auto" takes the others where they measured faster, unless ``weights`` says how to keep them.
+            The results are the same integers. The environment variable ``SUBBYTE_FAMILY`` stands in for "auto".
 
     Raises:
         RunError: the graph holds something that the engine does not run, or SUBBYTE_ISA, ``weights`` or ``family`` is
