@@ -28,6 +28,10 @@ class SubbyteError(Exception):
         """The same error with the place where it happened."""
         return type(self)(self.seen, self.rule, self.remedy, place)
 
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str, str, str]]:
+        """Pickled by its parts: errors of worker processes arrive whole."""
+        return type(self), (self.seen, self.rule, self.remedy, self.place)
+
     def __str__(self) -> str:
         parts = [self.seen, f"Rule: {self.rule}", f"Remedy: {self.remedy}"]
         if self.place:

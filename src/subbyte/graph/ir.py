@@ -8,7 +8,8 @@ value (``q = table[code] - table[0]``), so it is unsigned and, for uniform step-
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -144,6 +145,11 @@ class Graph:
     def evolve(self, **changes: object) -> Graph:
         """A copy with some fields replaced."""
         return replace(self, **changes)  # type: ignore[arg-type]
+
+    def __reduce__(self) -> tuple[partial[Graph], tuple[()]]:
+        """Pickled as its parts: read-only views of dicts cannot be. Worker processes get graphs so."""
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        return partial(Graph, **{**parts, "types": dict(self.types), "constants": dict(self.constants)}), ()
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
