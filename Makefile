@@ -21,7 +21,7 @@ SOURCES := $(shell find src native cmake CMakeLists.txt CMakePresets.json pyproj
 TOOLS   := $(STAMPS)/tools-$(call digest,pyproject.toml constraints.txt)
 PACKAGE := $(STAMPS)/package-$(shell echo $(SOURCES) | cat - $(SOURCES) constraints.txt | cksum | cut -d ' ' -f 1)
 
-.PHONY: demo test test-all lint bench bench-ptq bench-cpu format sanitize setup-arm test-arm install clean help
+.PHONY: demo demo-search test test-all lint bench bench-ptq bench-cpu format sanitize setup-arm test-arm install clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -29,6 +29,10 @@ help:  ## this list
 
 demo: $(PACKAGE)  ## quantize a small CNN under several recipes, run it natively, print the table
 	@$(BIN)/subbyte demo
+
+demo-search: $(PACKAGE)  ## the smallest mix of formats for the same CNN; prints the frontier, draws build/frontier.svg
+	@mkdir -p build
+	@$(BIN)/subbyte demo --search --plot build/frontier.svg
 
 test: $(PACKAGE)  ## tests with a tenth of the random cases (TESTS=tests/graph for a part)
 	$(BIN)/python -m pytest -n $(JOBS) $(TESTS)

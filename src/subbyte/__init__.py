@@ -6,6 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from subbyte.allocation.found import Found as Found
+    from subbyte.allocation.search import search as search
+    from subbyte.allocation.settings import Settings as Settings
     from subbyte.errors import SubbyteError as SubbyteError
     from subbyte.formats import Format as Format
     from subbyte.formats import format_names as format_names
@@ -33,6 +36,9 @@ _HOME = {  # public names in flow order; imported at first use, so that running 
     "Recipe": "subbyte.quantization.recipe",
     "Rule": "subbyte.quantization.recipe",
     "quantize": "subbyte.pipeline",
+    "search": "subbyte.allocation.search",
+    "Settings": "subbyte.allocation.settings",
+    "Found": "subbyte.allocation.found",
     "QuantizedModel": "subbyte.model",
     "load": "subbyte.model",
     "SubbyteError": "subbyte.errors",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -162,7 +162,7 @@ class _Net:
         """Shape of a layer's weights."""
         return tuple(self.weights[i].shape)
 
-    def like(self, i: int, array: Reals) -> torch.Tensor:
+    def like(self, i: int, array: npt.NDArray[np.floating[Any]]) -> torch.Tensor:
         """An array as a float32 tensor."""
         import torch
 

@@ -103,7 +103,7 @@ class _Rows:
             constraints=constraints,
             integrality=np.ones(len(scaled)),
             bounds=Bounds(0, 1),
-            options={"mip_rel_gap": 0.0},
+            options={"mip_rel_gap": 0.0, "presolve": False},  # presolve prints on standard output now and then
         )
         if result.x is None:
             return None

@@ -17,6 +17,7 @@ from subbyte.cli.options import Preprocessing
 from subbyte.cli.output import escape_what_cannot_be_shown, report_error
 from subbyte.cli.quantize import quantize
 from subbyte.cli.run import run
+from subbyte.cli.search import Allocating, search
 from subbyte.errors import SubbyteError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 VERBS: dict[str, Callable[..., int]] = {
     "inspect": inspect,
     "quantize": quantize,
+    "search": search,
     "compare": compare,
     "eval": evaluate,
     "run": run,
@@ -59,7 +61,8 @@ def build() -> App:
         suppress_keyboard_interrupt=False,
         result_action="return_value",
     )
-    Parameter(name="*")(Preprocessing)  # its fields become options of the verb itself
+    for options in (Preprocessing, Allocating):
+        Parameter(name="*")(options)  # their fields become options of the verb itself
     for order, (name, verb) in enumerate(VERBS.items()):
         app.command(verb, name=name, sort_key=order)
     return app
