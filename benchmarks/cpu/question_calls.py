@@ -13,7 +13,7 @@ import subbyte as sb
 from benchmarks.cpu import ours, peers, quantized_peers
 from benchmarks.cpu.layer_peers import check, layer_peers
 from benchmarks.cpu.layers import Layer
-from benchmarks.cpu.networks import SUBJECTS
+from benchmarks.cpu.networks import SUBJECTS, Subject
 from benchmarks.cpu.question_layers import our_layer
 from benchmarks.cpu.question_nets import network_peers
 from benchmarks.cpu.report import Report
@@ -42,17 +42,20 @@ def floor(report: Report) -> None:
 
 
 def threads(report: Report) -> None:
-    """Two threads against one, and against the peers on two."""
-    for name in THREADED:
-        subject = SUBJECTS[name]
-        if not report.settings.wanted(name):
-            continue
-        runners = [replace(r, name=f"{r.name} x2") for r in network_peers(subject, 2) if r.kind == "int8"]
-        for count in (1, 2):
-            own = ours.network_runner(subject, "w8a8", count)
-            runners.append(replace(own, name=f"w8a8 x{count}"))
-        times = measure(runners, report.settings.rounds(20))
-        report.case(name, subject.title, 0, times)
+    """Two threads against one before any peer is loaded, whose threads spin for a while behind a call; then peers."""
+    for alone in (True, False):
+        for name in THREADED:
+            if report.settings.wanted(name):
+                _threads(report, SUBJECTS[name], alone=alone)
+
+
+def _threads(report: Report, subject: Subject, *, alone: bool) -> None:
+    runners = [replace(ours.network_runner(subject, "w8a8", n), name=f"w8a8 x{n}") for n in (1, 2)]
+    if not alone:
+        runners += [replace(r, name=f"{r.name} x2") for r in network_peers(subject, 2) if r.kind == "int8"]
+    times = measure(runners, report.settings.rounds(20))
+    report.case(subject.name + (" alone" if alone else ""), subject.title, 0, times)
+    if alone:
         gain = pair(times, "w8a8 x1", "w8a8 x2")
         report.target(f"{subject.title}, two threads over one", 1.75, gain, ceiling=2.0)
 
