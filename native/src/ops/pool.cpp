@@ -85,14 +85,77 @@ protected:
     std::int64_t in_size_ = 1, out_size_ = 1, in_row_ = 0, in_step_ = 0, out_row_ = 0, out_step_ = 0;
 };
 
+// Every step-th run of `bytes` bytes, one behind the other with the pitch of the result.
+template <std::size_t BYTES>
+void thin_out(const std::uint8_t* in, std::ptrdiff_t step, std::uint8_t* out, std::ptrdiff_t pitch, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i)
+        std::memcpy(out + i * pitch, in + i * step, BYTES);
+}
+
 class MaxPool final : public Pool {
 public:
-    using Pool::Pool;
+    MaxPool(const Build& build, Attributes& a, const Windows& windows) : Pool(build, a, windows) {
+        const std::int64_t width = windows.x.out();
+        while (first_ < width && !whole(first_))
+            ++first_;
+        last_ = first_;
+        while (last_ < width && whole(last_))
+            ++last_;
+    }
+
+    void prepare(const std::vector<Layout>& values) override {
+        Pool::prepare(values);
+        const std::int64_t bytes = channels_ * in_size_;
+        if (last_ - first_ < 2 || in_step_ != bytes) return;
+        if (bytes == 4) thin_ = thin_out<4>;
+        if (bytes == 8) thin_ = thin_out<8>;
+        if (bytes == 16) thin_ = thin_out<16>;
+        if (bytes == 32) thin_ = thin_out<32>;
+        row_bytes_ = windows_.x.size * bytes + READ_SLACK;
+        if (thin_ != nullptr) scratch_bytes = 2 * row_bytes_;
+    }
+
+    // A pixel of few channels leaves most of a vector empty. Then whole rows are taken, first down, then along at every
+    // pixel, of which the stride keeps some.
+    void run(const Frame& frame, Part part) const override {
+        if (thin_ == nullptr) return Pool::run(frame, part);
+        const std::uint8_t* in = frame.at(inputs[0]);
+        for (std::int64_t oy = part.begin(windows_.y.out()); oy < part.end(windows_.y.out()); ++oy) {
+            std::uint8_t* out = frame.at(output) + oy * out_row_;
+            for (std::int64_t ox = 0; ox < first_; ++ox)
+                window(in, out + ox * out_step_, oy, ox);
+            row(in, out + first_ * out_step_, oy, frame.scratch(part.index));
+            for (std::int64_t ox = last_; ox < windows_.x.out(); ++ox)
+                window(in, out + ox * out_step_, oy, ox);
+        }
+    }
 
 protected:
     void window(const std::uint8_t* in, std::uint8_t* out, std::int64_t oy, std::int64_t ox) const override {
         kernels_.largest_cells(cells(in, oy, ox), out);
     }
+
+private:
+    bool whole(std::int64_t ox) const { return windows_.x.last(ox) - windows_.x.first(ox) == windows_.x.kernel; }
+
+    void row(const std::uint8_t* in, std::uint8_t* out, std::int64_t oy, std::uint8_t* scratch) const {
+        const Axis& x = windows_.x;
+        CellJob down = cells(in, oy, first_);
+        CellJob along = down;
+        down.cells = 1;
+        down.count = ((last_ - first_ - 1) * x.stride + (x.kernel - 1) * x.dilation + 1) * channels_;
+        kernels_.largest_cells(down, scratch);
+        along.in = scratch;
+        along.rows = 1;
+        along.count = ((last_ - first_ - 1) * x.stride + 1) * channels_;
+        kernels_.largest_cells(along, scratch + row_bytes_);
+        thin_(scratch + row_bytes_, x.stride * in_step_, out, out_step_, last_ - first_);
+    }
+
+    std::int64_t first_ = 0;  // windows that lie wholly in the input's width
+    std::int64_t last_ = 0;
+    std::int64_t row_bytes_ = 0;
+    void (*thin_)(const std::uint8_t*, std::ptrdiff_t, std::uint8_t*, std::ptrdiff_t, std::int64_t) = nullptr;
 };
 
 class AvgPool final : public Pool {
