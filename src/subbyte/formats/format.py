@@ -80,11 +80,13 @@ class Format:
     @cached_property
     def values(self) -> npt.NDArray[np.float64]:
         """The values in code order, float64, read-only."""
-        return _frozen(np.asarray(self.table, dtype=np.float64))
+        return _frozen(self.integers.astype(np.float64))
 
     @cached_property
     def integers(self) -> npt.NDArray[np.int32]:
         """The values in code order, int32, read-only."""
+        if self.uniform:
+            return _frozen(np.arange(self.lo, self.hi + 1, dtype=np.int32))
         return _frozen(np.asarray(self.table, dtype=np.int32))
 
     @property
@@ -186,6 +188,9 @@ class Format:
 
 def _checked_table(name: str, table: Sequence[int]) -> Sequence[int]:
     """The table as a range where its values are consecutive, else as a tuple of Python integers."""
+    if isinstance(table, range) and table.step == 1 and 2 <= len(table) <= MAX_LEVELS:
+        if -32768 <= table[0] and table[-1] <= 32767:
+            return table
     try:
         values = [operator.index(v) for v in table] if 2 <= len(table) <= MAX_LEVELS else []
     except TypeError:

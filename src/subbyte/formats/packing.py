@@ -93,27 +93,37 @@ class Bits:
         flat = _checked_codes(self, codes, levels)
         if self.k == 8:
             return flat.tobytes()
-        octets = flat.astype(flat.dtype.newbyteorder("<")).view(np.uint8).reshape(flat.size, flat.itemsize)
-        bits = np.unpackbits(octets, axis=1, count=self.k, bitorder="little")
-        return np.packbits(bits, bitorder="little").tobytes()
+        groups = np.zeros((-(-flat.size // 8), 8), dtype=np.uint16)
+        groups.reshape(-1)[: flat.size] = flat
+        octets = np.zeros((len(groups), self.k), dtype=np.uint8)
+        for i, octet, shift in self._places():
+            octets[:, octet] |= (groups[:, i] << shift if shift >= 0 else groups[:, i] >> -shift).astype(np.uint8)
+        return octets.tobytes()[: self.size(flat.size)]
 
     def unpack(self, data: bytes, count: int, levels: int) -> Codes:
         """See Packing."""
         _check_length(self, data, count, levels)
-        octets = np.frombuffer(data, dtype=np.uint8)
-        bits = np.unpackbits(octets, bitorder="little")
         used = count * self.k
-        if bits[used:].any():
+        if used % 8 and data[-1] >> used % 8:
             raise _damaged(self, "the padding bits after the last code are not zero")
-        dtype = code_dtype(levels)
-        rows = np.zeros((count, 8 * np.dtype(dtype).itemsize), dtype=np.uint8)
-        width = min(self.k, rows.shape[1])
-        stream = bits[:used].reshape(count, self.k)
-        if stream[:, width:].any():
-            raise _damaged(self, f"a code is not below {levels}")
-        rows[:, :width] = stream[:, :width]
-        codes = np.packbits(rows, axis=1, bitorder="little").reshape(-1).view(np.dtype(dtype).newbyteorder("<"))
-        return _below(self, codes.astype(dtype), levels)
+        octets = np.zeros((-(-count // 8), self.k), dtype=np.uint8)
+        octets.reshape(-1)[: len(data)] = np.frombuffer(data, dtype=np.uint8)
+        if self.k == 8:
+            return _below(self, octets.reshape(-1)[:count].astype(code_dtype(levels), copy=False), levels)
+        groups = np.zeros((len(octets), 8), dtype=np.uint8 if self.k < 8 else np.uint16)
+        for i, octet, shift in self._places():
+            part = octets[:, octet].astype(groups.dtype, copy=False)
+            groups[:, i] |= part >> shift if shift >= 0 else part << -shift
+        groups &= groups.dtype.type(self.capacity - 1)
+        return _below(self, groups.reshape(-1)[:count], levels).astype(code_dtype(levels), copy=False)
+
+    def _places(self) -> list[tuple[int, int, int]]:
+        """Of 8 codes in k bytes, which fill them: (code, byte that holds some of its bits, bit there of its bit 0)."""
+        return [
+            (i, octet, i * self.k - 8 * octet)
+            for i in range(8)
+            for octet in range(i * self.k // 8, (i * self.k + self.k - 1) // 8 + 1)
+        ]
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,15 @@ class QTensor:
         centred = self.format.integers[self.codes] - self._spread(self.zero_point)
         return np.asarray(centred, dtype=np.int32)
 
+    def interval(self) -> tuple[int, int]:
+        """Smallest and largest of ``integers()``, which need not be made for it: tables ascend."""
+        apart = self.zero_point.ndim == 1 and bool(self.zero_point.any())
+        axes = tuple(i for i in range(self.codes.ndim) if i != self.axis) if apart else None
+        zero = self.zero_point if apart else 0
+        smallest = self.format.integers[self.codes.min(axis=axes)] - zero
+        largest = self.format.integers[self.codes.max(axis=axes)] - zero
+        return int(np.min(smallest)), int(np.max(largest))
+
     def dequantize(self) -> npt.NDArray[np.float32]:
         """The reals, float32."""
         return np.asarray(self.integers() * self._spread(self.scale), dtype=np.float32)

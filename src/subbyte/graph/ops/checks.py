@@ -149,9 +149,9 @@ def codes(op: Op, operands: Sequence[TensorType | Constant], index: int, rank: i
         operand.check()
     except FormatError as error:
         raise fault(op, error.seen, error.rule, error.remedy) from error
-    numbers = operand.integers()
-    if operand.codes.ndim != rank or numbers.min() < -128 or numbers.max() > 127:
-        seen = f"weights of shape {list(operand.shape)} with integers {numbers.min()}..{numbers.max()}"
+    smallest, largest = operand.interval()
+    if operand.codes.ndim != rank or smallest < -128 or largest > 127:
+        seen = f"weights of shape {list(operand.shape)} with integers {smallest}..{largest}"
         raise fault(op, seen, f"weights have rank {rank} and integers -128..127", "choose a weight format within int8")
     return operand
 
