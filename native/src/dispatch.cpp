@@ -28,7 +28,7 @@ bool always() {
 
 #ifdef SUBBYTE_X86_KERNELS
 bool has_avx2() {
-    return __builtin_cpu_supports("avx2") != 0;
+    return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
 }
 
 bool has_avx512bw() {
@@ -67,7 +67,7 @@ const Entry ENTRIES[] = {
 #ifdef SUBBYTE_X86_KERNELS
     {&VBMI_KERNELS, &avx512_vnni::PACKED, &avx512_vbmi::FAMILIES, has_avx512_vbmi},
     {&avx512_vnni::KERNELS, &avx512_vnni::PACKED, &avx512_vnni::FAMILIES, has_avx512_vnni},
-    {&avx512bw::KERNELS, &avx512bw::PACKED, &avx2::FAMILIES, has_avx512bw},
+    {&avx512bw::KERNELS, &avx512bw::PACKED, &avx512bw::FAMILIES, has_avx512bw},
     {&avx2::KERNELS, &avx2::PACKED, &avx2::FAMILIES, has_avx2},
 #endif
 #ifdef SUBBYTE_ARM_KERNELS

@@ -55,9 +55,7 @@ struct Epilogue {
     const std::int32_t* n;
     const std::int32_t* m_neg;  // for acc < 0; the same arrays as m and n where there is no leaky slope
     const std::int32_t* n_neg;
-    const std::int32_t* lift;  // or nullptr: bits by which sums have room to grow so that n + lift >= 33; see `high`
     bool leaky;
-    bool high;           // every shift is >= 33, so the high half of acc * m decides and 32-bit adds do
     const Rule* rules;   // by vector of columns; the same for all vectors of a panel
     const float* scale;  // for Rule::single; with a leaky slope for acc >= 0, and scale_neg, no larger, for acc < 0
     const float* scale_neg;
@@ -78,16 +76,17 @@ struct Grid {
 
 // How kernels that sum bytes through vpmaddubsw (two products in a saturating int16) add up a panel.
 enum class Accumulate : std::uint8_t {
-    exact,    // two products may saturate: bytes are widened first
-    steps,    // two products fit: every step goes on to int32
     windows,  // int16 sums over the steps of a window, then int32
-    once,     // all steps are one window
+    steps,    // two products fit: every step, or sum of two steps, goes on to int32
+    split,    // weights lie as 16 * high + low, vector by vector, low first: windows for both
+    exact,    // two products may saturate: bytes are widened first
 };
 
 struct PanelSum {
     Accumulate how;
-    const std::int32_t* lengths;  // of the windows, in steps; one more may be read
-    std::int32_t count;
+    std::int32_t count;          // of windows, or of the pairs of steps before the single ones
+    const std::int32_t* detail;  // lengths of the windows in steps, or for steps their numbers in order
+    std::ptrdiff_t bytes;        // of the panel
 };
 
 // How a kernel cuts the pixels of one layer, chosen once when the plan is built; kernels without a choice ignore it.
@@ -119,7 +118,7 @@ struct DotJob {
     std::int32_t columns;
     TileShape shape;
     Products products;
-    const PanelSum* sums;  // of every panel; for kernels with sums_in_int16 only
+    const PanelSum* sums;  // of every panel; nullptr but for kernels with sums_in_int16
     Epilogue epilogue;
 };
 
@@ -244,7 +243,7 @@ struct Kernels {
     // many groups of pixels per tile.
     TileShape (*shape)(const DotJob& job, int most_groups) = nullptr;
     bool centred = false;  // dot and depthwise3 subtract products.center from activations
-    bool sums_in_int16 = false;  // dot reads DotJob::sums
+    bool sums_in_int16 = false;  // dot reads DotJob::sums, and takes every step as a tap
 };
 
 }  // namespace subbyte

@@ -1,4 +1,4 @@
-// Kernels for AVX2, which multiplies bytes only with saturation (vpmaddubsw); madd_dot.inc tells how that is exact.
+// Kernels for AVX2, which multiplies bytes only with saturation (vpmaddubsw); madd_tile.inc tells how that is exact.
 
 #include <immintrin.h>
 
@@ -16,31 +16,19 @@ namespace avx2 {
 #include "boundary.inc"
 #include "rows_vector.inc"
 #include "lanes_avx2.inc"
-
-constexpr int LANES = 8;
-
-static inline __m256i load(const void* p) {
-    return _mm256_loadu_si256(static_cast<const __m256i*>(p));
-}
-
-#include "lookup_avx2.inc"
-
-#include "avx2_epilogue.inc"
-
-// Four products per lane, exactly: even and odd bytes of both sides widened to 16 bits.
-struct Wide {
-    __m256i even, odd;
-
-    static Wide weights(__m256i w) { return {_mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8), _mm256_srai_epi16(w, 8)}; }
-    static Wide activations(__m256i x) {
-        return {_mm256_and_si256(x, _mm256_set1_epi16(255)), _mm256_srli_epi16(x, 8)};
-    }
-    static __m256i dot(const Wide& w, const Wide& x) {
-        return _mm256_add_epi32(_mm256_madd_epi16(w.even, x.even), _mm256_madd_epi16(w.odd, x.odd));
-    }
-};
+#include "tiles.inc"
 
 using Vector = __m256i;
+constexpr int LANES = 8;
+
+static inline Vector load(const void* p) {
+    return _mm256_loadu_si256(static_cast<const Vector*>(p));
+}
+
+#include "avx2_epilogue.inc"
+#include "tile_epilogue.inc"
+
+#include "lookup_avx2.inc"
 
 static inline Vector zero() {
     return _mm256_setzero_si256();
@@ -61,8 +49,8 @@ static inline Vector pairs(Vector x, Vector w) {
 static inline Vector products(Vector a, Vector b) {
     return _mm256_madd_epi16(a, b);
 }
-static inline Vector pair_sums(Vector a) {
-    return _mm256_madd_epi16(a, _mm256_set1_epi16(1));
+static inline Vector pair_sums(Vector a, std::int16_t factor) {
+    return _mm256_madd_epi16(a, _mm256_set1_epi16(factor));
 }
 static inline Vector even_signed(Vector w) {
     return _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8);
@@ -77,23 +65,29 @@ static inline Vector odd_unsigned(Vector x) {
     return _mm256_srli_epi16(x, 8);
 }
 
-// Pixels of a tile, by the vectors of its panel: what 16 registers hold beside the weights.
-struct Rows {
+// Groups of pixels and tiles, by the vectors of the panel: what 16 registers hold beside the weights.
+struct Shape {
     static constexpr int MOST = 2;
+    static constexpr int group(int vectors) { return vectors == 2 ? 2 : 4; }
+    static constexpr int windows(int vectors) { return vectors == 2 ? 6 : 8; }
+    static constexpr int steps(int vectors) { return vectors == 2 ? 4 : 8; }
+    static constexpr int split(int vectors) { return vectors == 2 ? 6 : 4; }
     static constexpr int exact(int) { return 4; }
-    static constexpr int steps(int) { return 4; }
-    static constexpr int windows(int) { return 6; }
-    static constexpr int once(int) { return 6; }
 };
 
-#include "madd_dot.inc"
+#include "madd_tile.inc"
+
+static void dot(const DotJob& job) {
+    const Nearest rounding;
+    walk_dot<ByPanel>(job, LANES);
+}
 
 #include "depthwise.inc"
 #include "depthwise_avx2.inc"
 
 const Kernels KERNELS = {"avx2",
                          LANES,
-                         Rows::MOST,
+                         Shape::MOST,
                          dot,
                          depthwise,
                          depthwise3,
@@ -106,9 +100,9 @@ const Kernels KERNELS = {"avx2",
                          largest_cells<Lanes256>,
                          encode_row,
                          decode_row,
-                         false,
-                         nullptr,
-                         nullptr,
+                         true,
+                         single_rescale,
+                         shape,
                          false,
                          true};
 

@@ -18,9 +18,8 @@ namespace avx512_vnni {
 #include "lanes_avx512.inc"
 #include "tiles.inc"
 
-constexpr int LANES = 16;
-
 #include "avx512_epilogue.inc"
+#include "tile_epilogue.inc"
 
 #include "lookup_avx512.inc"
 
@@ -116,47 +115,17 @@ struct SlidingTile {
 };
 
 static TileShape shape(const DotJob& job, int most_groups) {
-    TileShape s{};
-    for (int vectors = 1; vectors <= Tile::MOST; vectors *= 2)
-        s.groups[vectors] = even_groups<Tile>(job, vectors, most_groups);
+    TileShape s = even_shape<Tile>(job, most_groups);
     const std::ptrdiff_t step = Groups(job, 1).in_step();
     s.sliding = job.columns <= LANES && step % 4 == 0 && 4 * std::ptrdiff_t{job.steps} == SlidingTile::PLACES * step;
     return s;
 }
 
-static void single_rescale(const std::int32_t* acc, float scale, std::int32_t zero_point, std::int32_t* y, int count) {
-    const RescaleSingle each(_mm512_set1_ps(scale), zero_point);
-    for (int i = 0; i < count; i += LANES) {
-        const __mmask16 mask = static_cast<__mmask16>(first_bytes(count - i));
-        _mm512_mask_storeu_epi32(y + i, mask, each(_mm512_maskz_loadu_epi32(mask, acc + i)));
-    }
-}
-
 static void dot(const DotJob& job) {
     if (job.shape.sliding) {
-        walk_dot<SlidingTile>(job, LANES);
+        walk_dot<Always<SlidingTile>>(job, LANES);
     } else {
-        walk_dot<Tile>(job, LANES);
-    }
-}
-
-// A vector of consecutive columns of one pixel.
-static inline void finish_row(const Epilogue& e, __m512i acc, std::uint8_t* out, int column, int columns) {
-    __m512i y;
-    const Rule rule = e.rules[column / LANES];
-    if (rule == Rule::single) {
-        y = RescaleSingleLeaky(e, column)(acc);
-    } else if (rule == Rule::high && !e.leaky) {
-        y = RescaleHigh(e, column)(acc);
-    } else {
-        y = RescaleAny(e, column)(acc);
-    }
-    y = _mm512_min_epi32(_mm512_max_epi32(y, _mm512_set1_epi32(e.lo)), _mm512_set1_epi32(e.hi));
-    const __mmask16 mask = static_cast<__mmask16>(first_bytes(columns - column));
-    if (e.wide) {
-        _mm256_mask_storeu_epi16(out + 2 * std::ptrdiff_t{column}, mask, _mm512_cvtepi32_epi16(y));
-    } else {
-        _mm_mask_storeu_epi8(out + column, mask, _mm512_cvtepi32_epi8(y));
+        walk_dot<Always<Tile>>(job, LANES);
     }
 }
 

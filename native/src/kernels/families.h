@@ -104,10 +104,13 @@ extern const FamilyKernels FAMILIES;
 namespace avx2 {
 extern const FamilyKernels FAMILIES;
 }
-namespace avx512_vnni {
+namespace avx512bw {
 extern const FamilyKernels FAMILIES;
 void tables(const TableJob& job);
 void lookup(const LookupJob& job);
+}
+namespace avx512_vnni {
+extern const FamilyKernels FAMILIES;
 }
 namespace avx512_vbmi {
 extern const FamilyKernels FAMILIES;

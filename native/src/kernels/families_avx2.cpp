@@ -12,8 +12,13 @@ namespace subbyte {
 namespace avx2 {
 
 #include "bytes_avx2.inc"
-#include "pixels.inc"
+
+using Vector = Vec;
+
+#include "cursor.inc"
+#include "tiles.inc"
 #include "avx2_epilogue.inc"
+#include "tile_epilogue.inc"
 #include "windows.inc"
 #include "lookup_dot.inc"
 
@@ -24,26 +29,35 @@ static inline std::uint32_t bits_of(Vec bytes, int j) {
 
 #include "bit_planes.inc"
 
-template <int VECTORS>
-static void finish_sums(const DotJob& job, const std::int32_t* sums, std::uint8_t* out, int column) {
-    for (int first = column; first < column + LANES * VECTORS && first < job.columns; first += LANES, sums += LANES)
-        finish(job.epilogue, add32(load(sums), load(job.epilogue.bias + first)), out, first, job.columns);
+// Sums of pixels [row][VECTORS * LANES], in panels of at most two vectors as the kernels have them.
+template <int GROUPS, int GROUP, int VECTORS>
+static void finish_sums(const DotJob& job, const Pixels& pixels, const std::int32_t* const* sums, int column) {
+    constexpr int WIDTH = VECTORS > 1 ? 2 : 1;
+    for (int first = 0; first < VECTORS; first += WIDTH) {
+        Vec acc[GROUPS * GROUP][WIDTH];
+        UNROLL for (int v = 0; v < WIDTH; ++v) {
+            const Vec bias = load(job.epilogue.bias + column + LANES * (first + v));
+            UNROLL for (int r = 0; r < GROUPS * GROUP; ++r)
+                acc[r][v] = add32(load(sums[r] + LANES * (first + v)), bias);
+        }
+        finish_tile<GROUPS, GROUP, WIDTH>(job, pixels, acc, column + LANES * first);
+    }
 }
 
+// Pixels one by one: sums stay in memory between parts, so none may be taken twice.
 struct LookupTile {
     static constexpr int MOST = 4;
-    static constexpr int rows(int) { return 4; }
+    static constexpr int group(int) { return 1; }
+    static constexpr int most_groups(int) { return 4; }
 
-    template <int ROWS, int VECTORS>
-    static void run(const DotJob& job, const std::uint8_t* const* in, std::uint8_t* const* out,
-                    const std::int8_t* panel, int column) {
-        const auto& lookup_job = static_cast<const LookupJob&>(job);
-        std::int32_t* sums[ROWS];
-        for (int r = 0; r < ROWS; ++r)
-            sums[r] = sums_of(lookup_job, in[r], column);
-        look_up<ROWS, VECTORS, LANES>(lookup_job, in, panel, sums);
-        for (int r = 0; lookup_job.ends && r < ROWS; ++r)
-            finish_sums<VECTORS>(job, sums[r], out[r], column);
+    template <int GROUPS, int GROUP, int VECTORS>
+    static void run(const DotJob& dot, const Pixels& pixels, const std::int8_t* panel, int column) {
+        const auto& job = static_cast<const LookupJob&>(dot);
+        std::int32_t* sums[GROUPS];
+        for (int r = 0; r < GROUPS; ++r)
+            sums[r] = sums_of(job, pixels.in[r], column);
+        look_up<GROUPS, VECTORS, LANES>(job, pixels.in, panel, sums);
+        if (job.ends) finish_sums<GROUPS, GROUP, VECTORS>(job, pixels, sums, column);
     }
 };
 
@@ -66,28 +80,36 @@ static inline Vec count(Vec sums, Vec v) {
 
 struct BitTile {
     static constexpr int MOST = 2;
-    static constexpr int rows(int) { return 4; }
+    static constexpr int group(int vectors) { return vectors == 2 ? 2 : 4; }
+    static constexpr int most_groups(int vectors) { return vectors; }
 
-    template <int ROWS, int VECTORS>
-    static void run(const DotJob& job, const std::uint8_t* const* in, std::uint8_t* const* out,
-                    const std::int8_t* panel, int column) {
+    template <int GROUPS, int GROUP, int VECTORS>
+    static void run(const DotJob& job, const Pixels& pixels, const std::int8_t* panel, int column) {
+        constexpr int ROWS = GROUPS * GROUP;
+        const std::uint8_t* x[ROWS];
+        for (int r = 0; r < ROWS; ++r)
+            x[r] = pixels.in[r / GROUP] + r % GROUP * WORD_BYTES;
         Vec sums[ROWS][VECTORS] = {};
-        count_planes<CarryCounter, ROWS, VECTORS>(static_cast<const BitJob&>(job), in, panel, sums);
+        count_planes<CarryCounter, ROWS, VECTORS>(static_cast<const BitJob&>(job), x, panel, sums);
+        const std::int32_t* rows[ROWS];
+        alignas(32) std::int32_t memory[ROWS][VECTORS * LANES];
         for (int r = 0; r < ROWS; ++r) {
-            alignas(32) std::int32_t memory[VECTORS * LANES];
             for (int v = 0; v < VECTORS; ++v)
-                store(memory + LANES * v, sums[r][v]);
-            finish_sums<VECTORS>(job, memory, out[r], column);
+                store(memory[r] + LANES * v, sums[r][v]);
+            rows[r] = memory[r];
         }
+        finish_sums<GROUPS, GROUP, VECTORS>(job, pixels, rows, column);
     }
 };
 
 static void lookup(const LookupJob& job) {
-    walk_panels<LookupTile>(job, job.first, job.last, LANES);
+    const Nearest rounding;
+    walk_whole<LookupTile>(job, LANES);
 }
 
 static void bits(const BitJob& job) {
-    walk_panels<BitTile>(job, job.first, job.last, LANES);
+    const Nearest rounding;
+    walk_whole<BitTile>(job, LANES);
 }
 
 const FamilyKernels FAMILIES = {LANES, windows, tables, lookup, LookupTile::MOST, planes, bits, BitTile::MOST};

@@ -10,7 +10,7 @@
 #include "subbyte/requant.h"
 
 namespace subbyte {
-namespace avx512_vnni {
+namespace avx512bw {
 
 #include "cursor.inc"
 #include "tiles.inc"
@@ -20,9 +20,8 @@ namespace half {
 #include "lookup_dot.inc"
 }  // namespace half
 
-constexpr int LANES = 16;
-
 #include "avx512_epilogue.inc"
+#include "tile_epilogue.inc"
 
 // Pixels one by one: sums stay in memory between parts, so none may be taken twice.
 struct LookupTile {
@@ -52,11 +51,8 @@ void tables(const TableJob& job) {
 }
 
 void lookup(const LookupJob& job) {
-    LookupJob all = job;
-    for (int vectors = 1; vectors <= LookupTile::MOST; vectors *= 2)
-        all.shape.groups[vectors] = even_groups<LookupTile>(job, vectors, LookupTile::most_groups(vectors));
-    walk_panels<LookupTile>(all, LANES);
+    walk_whole<LookupTile>(job, LANES);
 }
 
-}  // namespace avx512_vnni
+}  // namespace avx512bw
 }  // namespace subbyte

@@ -52,10 +52,11 @@ struct BitTile {
 };
 
 static void bits(const BitJob& job) {
-    walk_block<BitTile>(job);
+    walk_whole<BitTile>(job, LANES);
 }
 
-const FamilyKernels FAMILIES = {LANES, windows, avx512_vnni::tables, avx512_vnni::lookup, BitTile::MOST, planes, bits, BitTile::MOST};
+const FamilyKernels FAMILIES = {LANES,  windows, avx512bw::tables, avx512bw::lookup,
+                                BitTile::MOST, planes,  bits,             BitTile::MOST};
 
 }  // namespace avx512_vbmi
 }  // namespace subbyte

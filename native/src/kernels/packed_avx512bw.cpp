@@ -12,7 +12,7 @@ namespace avx512bw {
 
 #include "packed_avx512.inc"
 
-constexpr int VECTORS = 2;
+constexpr int VECTORS = 4;
 constexpr bool ALWAYS_FITS = false;
 
 // As on AVX2.

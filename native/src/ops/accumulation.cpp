@@ -1,110 +1,173 @@
 #include "ops/accumulation.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace subbyte {
 namespace {
 
-constexpr std::int64_t INT16_LO = -32768;
-constexpr std::int64_t INT16_HI = 32767;
+using Numbers = std::vector<std::int32_t>;
 
-// Smallest and largest sum that a lane can hold since the window began, in units of the largest activation.
+// Smallest and largest sum that a lane can hold, in units of the largest activation.
 struct Reach {
-    std::int64_t low = 0;
-    std::int64_t high = 0;
+    std::int32_t low = 0;
+    std::int32_t high = 0;
 
-    void add(std::int64_t w) { (w < 0 ? low : high) += w; }
-    bool fits(std::int64_t most) const { return low * most >= INT16_LO && high * most <= INT16_HI; }
+    void add(std::int32_t w) { (w < 0 ? low : high) += w; }
+    Reach operator+(const Reach& other) const { return {low + other.low, high + other.high}; }
+    bool fits(std::int64_t most) const { return low * most >= -32768 && high * most <= 32767; }
 };
 
-// The numbers of some columns, four k at a time, as pack_panels lays them out.
-struct Panel {
-    const std::int8_t* numbers;
-    std::int64_t first, last;  // columns
-    std::int64_t taps, run;
+// By lane of a panel: two for the four products of every column, or two for either half of its weights.
+using Lanes = std::vector<Reach>;
 
-    // Appends the lengths of the windows; false where one step alone does not fit.
-    bool cut(std::int64_t most, std::vector<std::int32_t>& lengths) const {
-        std::vector<Reach> window(static_cast<std::size_t>(2 * (last - first)));
-        std::vector<Reach> step(window.size());
-        std::int32_t length = 0;
-        for (std::int64_t t = 0; t < taps; ++t) {
-            for (std::int64_t k = 0; k < run; k += 4) {
-                fill(t, k, step);
-                bool alone = true;
-                bool together = true;
-                for (std::size_t i = 0; i < step.size(); ++i) {
-                    alone = alone && step[i].fits(most);
-                    window[i].low += step[i].low;
-                    window[i].high += step[i].high;
-                    together = together && window[i].fits(most);
-                }
-                if (!alone) return false;
-                if (!together) {
-                    lengths.push_back(length);
-                    length = 0;
-                    window = step;
-                }
-                ++length;
+bool fit(const Lanes& lanes, std::int64_t most) {
+    return std::all_of(lanes.begin(), lanes.end(), [&](const Reach& lane) { return lane.fits(most); });
+}
+
+Lanes together(const Lanes& a, const Lanes& b) {
+    Lanes sum(a.size());
+    std::transform(a.begin(), a.end(), b.begin(), sum.begin(), std::plus<Reach>());
+    return sum;
+}
+
+// Some columns, four k at a time, as pack_panels lays them out.
+class Panel {
+public:
+    Panel(const ColumnNumbers& all, std::int64_t first, std::int64_t last, std::int64_t most, bool halves)
+        : most_(most) {
+        for (std::int64_t t = 0; t < all.taps; ++t) {
+            for (std::int64_t k = 0; k < all.run; k += 4) {
+                Lanes lanes;
+                for (std::int64_t c = first; c < last; ++c)
+                    add_column(lanes, all.numbers + (c * all.taps + t) * all.run, k, all.run, halves);
+                steps_.push_back(lanes);
             }
         }
-        lengths.push_back(length);
-        return true;
     }
+
+    // Whether every step fits alone.
+    bool fits() const {
+        return std::all_of(steps_.begin(), steps_.end(), [&](const Lanes& lanes) { return fit(lanes, most_); });
+    }
+
+    // Lengths, as long as possible from the first step on.
+    Numbers windows() const {
+        Numbers lengths;
+        Lanes window;
+        for (const Lanes& step : steps_) {
+            const Lanes longer = window.empty() ? step : together(window, step);
+            const bool goes_on = !window.empty() && fit(longer, most_);
+            if (!goes_on) lengths.push_back(0);
+            window = goes_on ? longer : step;
+            ++lengths.back();
+        }
+        return lengths;
+    }
+
+    // Numbers of the steps: those that fit two by two, then the others. Returns how many pairs there are.
+    std::int32_t pair(Numbers& order) const {
+        constexpr std::size_t NEAR = 24;  // how far a partner is looked for
+        Numbers single;
+        std::vector<bool> taken(steps_.size());
+        for (std::size_t a = 0; a < steps_.size(); ++a) {
+            if (taken[a]) continue;
+            std::size_t b = a + 1;
+            while (b < std::min(steps_.size(), a + NEAR) && (taken[b] || !fit(together(steps_[a], steps_[b]), most_)))
+                ++b;
+            if (b < std::min(steps_.size(), a + NEAR)) {
+                taken[b] = true;
+                order.push_back(static_cast<std::int32_t>(a));
+                order.push_back(static_cast<std::int32_t>(b));
+            } else {
+                single.push_back(static_cast<std::int32_t>(a));
+            }
+        }
+        const auto pairs = static_cast<std::int32_t>(order.size() / 2);
+        order.insert(order.end(), single.begin(), single.end());
+        return pairs;
+    }
+
+    std::size_t count() const { return steps_.size(); }
 
 private:
-    void fill(std::int64_t tap, std::int64_t k, std::vector<Reach>& step) const {
-        for (std::int64_t c = first; c < last; ++c) {
-            const std::int8_t* w = numbers + (c * taps + tap) * run;
-            for (std::int64_t pair = 0; pair < 2; ++pair) {
-                Reach reach;
-                for (std::int64_t i = k + 2 * pair; i < std::min(k + 2 * pair + 2, run); ++i)
-                    reach.add(w[i]);
-                step[static_cast<std::size_t>(2 * (c - first) + pair)] = reach;
+    static void add_column(Lanes& lanes, const std::int8_t* w, std::int64_t k, std::int64_t run, bool halves) {
+        for (std::int64_t pair = k; pair < k + 4; pair += 2) {
+            Reach whole, low, high;
+            for (std::int64_t i = pair; i < std::min(pair + 2, run); ++i) {
+                whole.add(w[i]);
+                low.add(low_half(w[i]));
+                high.add(high_half(w[i]));
             }
+            lanes.push_back(halves ? low : whole);
+            if (halves) lanes.push_back(high);
         }
     }
+
+    std::int64_t most_;
+    std::vector<Lanes> steps_;
 };
+
+// What a panel's sum costs in cycles of a vector of products, measured.
+double windows_cost(std::size_t steps, std::size_t windows) {
+    return 0.62 * static_cast<double>(steps) + 1.2 * static_cast<double>(windows);
+}
+double steps_cost(std::size_t steps, std::int32_t pairs) {
+    return static_cast<double>(steps) - 0.5 * pairs;
+}
+
+// Chooses, and says the details.
+PanelSum plan(const Panel& panel, bool may_arrange, Numbers& detail) {
+    if (!panel.fits()) return {Accumulate::exact, 0, nullptr, 0};
+    Numbers order;
+    std::int32_t pairs = 0;
+    if (may_arrange) {
+        pairs = panel.pair(order);
+    } else {
+        order.resize(panel.count());
+        std::iota(order.begin(), order.end(), 0);
+    }
+    detail = panel.windows();
+    if (windows_cost(panel.count(), detail.size()) < steps_cost(panel.count(), pairs))
+        return {Accumulate::windows, static_cast<std::int32_t>(detail.size()), nullptr, 0};
+    detail = order;
+    return {Accumulate::steps, pairs, nullptr, 0};
+}
 
 }  // namespace
 
-Accumulation::Accumulation(const std::int8_t* numbers, std::int64_t count, std::int64_t taps, std::int64_t run,
-                           std::int64_t most, const Kernels& kernels) {
+Accumulation::Accumulation(const ColumnNumbers& numbers, std::int64_t most, const Kernels& kernels, bool may_arrange) {
     if (!kernels.sums_in_int16) return;
     const std::int64_t lanes = kernels.lanes;
-    const std::int64_t vectors = (count + lanes - 1) / lanes;
-    const std::int64_t steps = taps * ((run + 3) / 4);
+    const std::int64_t vectors = (numbers.columns + lanes - 1) / lanes;
     std::vector<std::size_t> starts;
     for (std::int64_t v = 0; v < vectors;) {
         const int width = panel_vectors(static_cast<int>(vectors - v), kernels.most_vectors);
-        const Panel panel{numbers, v * lanes, std::min(count, (v + width) * lanes), taps, run};
-        const std::size_t start = lengths_.size();
-        PanelSum sum{Accumulate::exact, nullptr, 0};
-        if (panel.cut(most, lengths_)) {
-            sum.count = static_cast<std::int32_t>(lengths_.size() - start);
-            // Two windows for three steps: the two stages cost as much as one flush per step.
-            sum.how = sum.count == 1               ? Accumulate::once
-                      : 3 * sum.count > 2 * steps ? Accumulate::steps
-                                                  : Accumulate::windows;
-        } else {
-            lengths_.resize(start);
+        const std::int64_t last = std::min(numbers.columns, (v + width) * lanes);
+        const Panel panel(numbers, v * lanes, last, most, false);
+        Numbers detail;
+        PanelSum sum = plan(panel, may_arrange, detail);
+        sum.bytes = 4 * lanes * width * static_cast<std::ptrdiff_t>(panel.count());
+        if (sum.how == Accumulate::exact && may_arrange) {
+            detail = Panel(numbers, v * lanes, last, most, true).windows();
+            sum = {Accumulate::split, static_cast<std::int32_t>(detail.size()), nullptr, 2 * sum.bytes};
         }
-        starts.push_back(start);
+        starts.push_back(details_.size());
+        details_.insert(details_.end(), detail.begin(), detail.end());
         panels_.push_back(sum);
         v += width;
     }
-    lengths_.push_back(0);  // kernels look one window ahead
     for (std::size_t p = 0; p < panels_.size(); ++p)
-        panels_[p].lengths = lengths_.data() + starts[p];
+        panels_[p].detail = details_.data() + starts[p];
 }
 
 bool Accumulation::pairs_fit() const {
     return std::none_of(panels_.begin(), panels_.end(), [](const PanelSum& p) { return p.how == Accumulate::exact; });
 }
 
-std::vector<std::int32_t> Accumulation::windows(std::size_t panel) const {
-    const PanelSum& sum = panels_[panel];
-    return {sum.lengths, sum.lengths + sum.count};
+std::vector<std::int32_t> windows(const ColumnNumbers& numbers, std::int64_t most) {
+    const Panel panel(numbers, 0, numbers.columns, most, false);
+    return panel.fits() ? panel.windows() : Numbers();
 }
 
 }  // namespace subbyte

@@ -15,6 +15,16 @@
 namespace subbyte {
 namespace {
 
+// Bytes of a tap, of which a run makes one, or one for every step where kernels of dot want it so.
+std::int64_t tap_bytes(Family family, std::int64_t run, const Kernels& kernels) {
+    return family == Family::dot && kernels.sums_in_int16 ? 4 : run;
+}
+
+void add_run(std::vector<std::int32_t>& taps, std::int64_t first, std::int64_t run, std::int64_t tap) {
+    for (std::int64_t at = 0; at < run; at += tap)
+        taps.push_back(static_cast<std::int32_t>(first + at));
+}
+
 // All columns of a layer as one run.
 GroupWeights whole(const Attributes& attributes, const Weights& weights) {
     const Layout& x = attributes.in(0);
@@ -69,6 +79,7 @@ public:
         group.taps = wide.depth() / run_;
         group.run = run_;
         family = chosen;
+        tap_ = tap_bytes(family, run_, build.kernels);
         const bool usual = keep_packed(build.packing, wide.columns() * wide.depth(), group.taps, group.pixels, wide.levels);
         const bool pack = choose_packed(attributes, wide, family, usual);
         for (std::int64_t g = 0; g < groups; ++g, group.numbers += group.count()) {
@@ -95,8 +106,7 @@ public:
         size_ = size;
         for (std::int64_t ky = 0; ky < window_.kernel_h; ++ky) {
             for (std::int64_t kx = 0; kx < (rows_in_one_run_ ? 1 : window_.kernel_w); ++kx)
-                taps_.push_back(static_cast<std::int32_t>(ky * window_.dilation_h * x.strides[0] +
-                                                          kx * window_.dilation_w * channels));
+                add_run(taps_, ky * window_.dilation_h * x.strides[0] + kx * window_.dilation_w * channels, run_, tap_);
         }
         shape_ = tiling_.shape(grid_, pixels_, run_, out_group_);
     }
@@ -112,7 +122,7 @@ public:
         if (job.first == job.last) return;
         job.taps = taps_.data();
         job.tap_count = static_cast<std::int32_t>(taps_.size());
-        job.steps = static_cast<std::int32_t>((run_ + 3) / 4);
+        job.steps = static_cast<std::int32_t>((tap_ + 3) / 4);
         job.columns = static_cast<std::int32_t>(out_group_);
         job.shape = shape_;
         job.products = products_;
@@ -135,6 +145,7 @@ private:
     bool rows_in_one_run_;
     std::vector<MultiplierPtr> multipliers_;  // one per group
     std::int64_t run_ = 1;
+    std::int64_t tap_ = 1;
     std::int64_t first_ = 0;
     std::int64_t pixels_ = 0;
     std::int64_t in_group_ = 0;
@@ -157,6 +168,7 @@ public:
           tiling_(chosen == Family::dot ? Tiling(attributes, build.kernels, attributes.out().count() / count_, false)
                                         : Tiling(build.kernels)) {
         family = chosen;
+        tap_ = tap_bytes(family, depth_, build.kernels);
         const GroupWeights all = whole(attributes, weights);
         const bool usual = keep_packed(build.packing, all.count(), 1, all.pixels, weights.levels);
         const bool pack = choose_packed(attributes, weights, family, usual);
@@ -174,6 +186,7 @@ public:
         grid_ = Grid{pixels_, depth_, 0, count_ * size, 0};
         if (x.shape.size() == 3) grid_ = Grid{x.shape[1], depth_, x.strides[0], count_ * size, y.strides[0] * size};
         shape_ = tiling_.shape(grid_, pixels_, depth_, count_);
+        add_run(taps_, 0, depth_, tap_);
     }
 
     void run(const Frame& frame, Part part) const override {
@@ -185,10 +198,9 @@ public:
         job.first = shares.pixels.begin(pixels_);
         job.last = shares.pixels.end(pixels_);
         if (job.first == job.last) return;
-        static constexpr std::int32_t TAP = 0;
-        job.taps = &TAP;
-        job.tap_count = 1;
-        job.steps = static_cast<std::int32_t>((depth_ + 3) / 4);
+        job.taps = taps_.data();
+        job.tap_count = static_cast<std::int32_t>(taps_.size());
+        job.steps = static_cast<std::int32_t>((tap_ + 3) / 4);
         job.columns = static_cast<std::int32_t>(count_);
         job.shape = shape_;
         job.products = products_;
@@ -201,11 +213,13 @@ private:
     Columns columns_;
     MultiplierPtr multiplier_;
     std::int64_t depth_;
+    std::int64_t tap_ = 1;
     std::int64_t count_;
     Tiling tiling_;
     std::int64_t pixels_ = 0;
     Grid grid_{};
     TileShape shape_{};
+    std::vector<std::int32_t> taps_;
 };
 
 void check_input(const Attributes& attributes) {

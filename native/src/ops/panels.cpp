@@ -6,6 +6,8 @@
 namespace subbyte {
 namespace {
 
+constexpr std::int64_t LARGE = std::int64_t{1} << 20;  // numbers that no second-level cache keeps beside others
+constexpr std::int64_t MANY_PIXELS = 16;               // that hide the time to read such weights
 constexpr std::int64_t CHUNK_BYTES = 24 * 1024;  // unpacked at once: what leaves room for pixels in the first cache
 constexpr std::int64_t SUM_BYTES = 128 * 1024;   // of pixels' sums at once: a part of the second cache
 constexpr std::int64_t LINE = 64;
@@ -28,7 +30,6 @@ std::int64_t most_thin_pixels(int bits, std::int32_t step, std::int64_t depth) {
 }  // namespace
 
 bool keep_packed(Packing packing, std::int64_t numbers, std::int64_t taps, std::int64_t pixels, std::int64_t levels) {
-    constexpr std::int64_t LARGE = std::int64_t{1} << 20;  // numbers that no second-level cache keeps beside others
     if (packing != Packing::automatic) return packing == Packing::packed;
     return numbers >= LARGE && taps == 1 && pixels <= (levels > 16 ? 2 : 16);  // up to which it is not slower; measured
 }
@@ -44,7 +45,6 @@ Panels::Panels(const std::int8_t* numbers, const Shape& shape, const Layout& in,
     : kernels_(&kernels),
       packed_(&packed_kernels(kernels)),
       shape_(shape),
-      sums_(numbers, shape.columns, shape.taps, shape.run, std::max(in.hi, in.zero_point), kernels),
       vector_bytes_(std::int64_t{4} * kernels.lanes) {
     std::vector<std::int64_t> panels;
     const std::int64_t steps = shape.taps * (round_up(shape.run, 4) / 4);
@@ -57,24 +57,33 @@ Panels::Panels(const std::int8_t* numbers, const Shape& shape, const Layout& in,
         left -= width;
     }
     const std::int64_t count = shape.columns * shape.taps * shape.run;
-    pack(pack_panels(numbers, shape.columns, shape.taps, shape.run, kernels), panels,
-         pack_them ? Codebook(numbers, count, shape.run % 4 != 0) : Codebook());
+    const Codebook book = pack_them ? Codebook(numbers, count, shape.run % 4 != 0) : Codebook();
+    keep_codes(book);
     const bool thin = packed_->thin != nullptr && packed_->vectors == kernels.most_vectors && shape.taps == 1 &&
                       shape.pixels <= most_thin_pixels(bits_, step_, shape.run) && wide_panels_ > 0;
     thin_pixels_ = thin ? shape.pixels : 0;
+    const bool from_memory = count >= LARGE && shape.pixels <= MANY_PIXELS;  // where twice the bytes take twice the time
+    sums_ = Accumulation({numbers, shape.columns, shape.taps, shape.run}, std::max(in.hi, in.zero_point), kernels,
+                         !thin && bits_ == PLAIN_BITS && !from_memory);
+    pack(pack_panels(numbers, shape.columns, shape.taps, shape.run, kernels), panels, book);
 }
 
 Panels::Panels(const std::vector<std::int8_t>& plain, const Kernels& kernels, bool pack_them)
     : kernels_(&kernels), packed_(&packed_kernels(kernels)), vector_bytes_(std::int64_t{4} * kernels.lanes) {
     const auto size = static_cast<std::int64_t>(plain.size());
-    pack(plain, {size / vector_bytes_}, pack_them ? Codebook(plain.data(), size, false) : Codebook());
+    const Codebook book = pack_them ? Codebook(plain.data(), size, false) : Codebook();
+    keep_codes(book);
+    pack(plain, {size / vector_bytes_}, book);
+}
+
+void Panels::keep_codes(const Codebook& book) {
+    bits_ = book.bits();
+    std::copy(book.table(), book.table() + MOST_LEVELS, table_);
+    step_ = shape_.run <= LONGEST_EVEN ? book.step() : 0;
 }
 
 void Panels::pack(const std::vector<std::int8_t>& plain, const std::vector<std::int64_t>& panels,
                   const Codebook& book) {
-    bits_ = book.bits();
-    std::copy(book.table(), book.table() + MOST_LEVELS, table_);
-    step_ = shape_.run <= LONGEST_EVEN ? book.step() : 0;
     const BlockShape shape(bits_);
     starts_.push_back(0);
     offsets_.push_back(0);
@@ -83,11 +92,8 @@ void Panels::pack(const std::vector<std::int8_t>& plain, const std::vector<std::
         starts_.push_back(starts_.back() + count);
         offsets_.push_back(offsets_.back() + blocks * shape.packed_vectors() * vector_bytes_);
     }
+    if (bits_ == PLAIN_BITS) return keep_plain(plain);
     data_ = AlignedBytes(static_cast<std::size_t>(offsets_.back()));
-    if (bits_ == PLAIN_BITS) {
-        std::memcpy(data_.data(), plain.data(), plain.size());
-        return;
-    }
     const std::vector<std::uint8_t> codes = book.codes(plain);
     for (std::size_t p = 0; p < panels.size(); ++p) {
         std::uint8_t* block = data_.data() + offsets_[p];
@@ -96,6 +102,31 @@ void Panels::pack(const std::vector<std::int8_t>& plain, const std::vector<std::
             pack_block(codes.data() + v * vector_bytes_, some, vector_bytes_, shape, block);
             block += shape.packed_vectors() * vector_bytes_;
         }
+    }
+}
+
+// As they are, but as the plan of the sums says where there is one: steps in its order, or both halves of vectors.
+void Panels::keep_plain(const std::vector<std::int8_t>& plain) {
+    for (std::size_t p = 0; p < sums_.panels().size(); ++p)
+        offsets_[p + 1] = offsets_[p] + sums_.panels()[p].bytes;
+    data_ = AlignedBytes(static_cast<std::size_t>(offsets_.back()));
+    std::memcpy(data_.data(), plain.data(), plain.size());
+    const std::int64_t steps = shape_.taps * (round_up(shape_.run, 4) / 4);
+    std::uint8_t* out = data_.data();
+    const std::int8_t* panel = plain.data();
+    for (const PanelSum& sum : sums_.panels()) {
+        const bool split = sum.how == Accumulate::split;
+        const std::int64_t step_bytes = sum.bytes / steps / (split ? 2 : 1);
+        for (std::int64_t i = 0; i < steps; ++i) {
+            const std::int8_t* step = panel + step_bytes * (sum.how == Accumulate::steps ? sum.detail[i] : i);
+            for (const std::int8_t* vector = step; vector != step + step_bytes; vector += vector_bytes_) {
+                out = std::transform(vector, vector + vector_bytes_, out, [&](std::int8_t n) {
+                    return static_cast<std::uint8_t>(split ? low_half(n) : n);
+                });
+                if (split) out = std::transform(vector, vector + vector_bytes_, out, high_half);
+            }
+        }
+        panel += step_bytes * steps;
     }
 }
 
@@ -145,7 +176,6 @@ DotJob Panels::share(DotJob job, std::size_t first, std::size_t last) const {
     job.epilogue.n += column;
     job.epilogue.m_neg += column;
     job.epilogue.n_neg += column;
-    if (job.epilogue.lift != nullptr) job.epilogue.lift += column;
     job.epilogue.scale += column;
     job.epilogue.scale_neg += column;
     job.epilogue.rules += column / kernels_->lanes;
@@ -197,7 +227,7 @@ void Panels::dot_thin(const DotJob& job, std::size_t first, std::size_t last, st
         for (std::int64_t i = 0; i < pixels; ++i)
             std::memcpy(sums + i * columns, some.epilogue.bias, static_cast<std::size_t>(4 * columns));
         packed_->thin({data_.data() + offsets_[first], table_, bits_, step_, sums_.pairs_fit(), x, pitch(), pixels,
-                       job.steps, static_cast<std::int32_t>(next - first), sums, columns});
+                       job.tap_count * job.steps, static_cast<std::int32_t>(next - first), sums, columns});
         some.steps = 0;
         some.tap_count = 0;
         some.grid.width = 1;

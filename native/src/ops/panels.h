@@ -48,7 +48,9 @@ public:
 
 private:
     std::size_t count() const { return starts_.size() - 1; }
+    void keep_codes(const Codebook& book);
     void pack(const std::vector<std::int8_t>& plain, const std::vector<std::int64_t>& panels, const Codebook& book);
+    void keep_plain(const std::vector<std::int8_t>& plain);
     void unpack(std::size_t first, std::size_t last, std::int8_t* out) const;
     std::int64_t vectors(std::size_t first, std::size_t last) const { return starts_[last] - starts_[first]; }
     DotJob share(DotJob job, std::size_t first, std::size_t last) const;

@@ -11,8 +11,6 @@
 namespace subbyte {
 namespace {
 
-constexpr std::int32_t MOST_SHIFT = 62;
-
 std::int64_t round_up(std::int64_t n, std::int64_t unit) {
     return (n + unit - 1) / unit * unit;
 }
@@ -146,24 +144,21 @@ Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& i
     }
     shared_.leaky = attributes.has_array("m_neg") || attributes.has_array("n_neg");
     m_ = attributes.int32s("m", weights.columns(), INT32_LO, INT32_HI);
-    n_ = attributes.int32s("n", weights.columns(), 1, MOST_SHIFT);
+    n_ = attributes.int32s("n", weights.columns(), 1, 62);
     m_neg_ = shared_.leaky ? attributes.int32s("m_neg", weights.columns(), INT32_LO, INT32_HI) : m_;
-    n_neg_ = shared_.leaky ? attributes.int32s("n_neg", weights.columns(), 1, MOST_SHIFT) : n_;
+    n_neg_ = shared_.leaky ? attributes.int32s("n_neg", weights.columns(), 1, 62) : n_;
     shared_.wide = out.storage == Storage::i16;
     shared_.zero_point = out.zero_point;
     scale_.resize(m_.size());
     scale_neg_.resize(m_.size());
-    shared_.high = true;
     std::vector<std::uint8_t> rules(m_.size());
     for (std::size_t c = 0; c < m_.size(); ++c) {
         raise_shift(m_[c], n_[c]);
         raise_shift(m_neg_[c], n_neg_[c]);
-        shared_.high = shared_.high && n_[c] >= 33 && n_neg_[c] >= 33;
         rules[c] = allowed(c, reach[c], kernels);
         if (weights.negated[c]) negate(c);
     }
     choose_rules(placed(rules, std::uint8_t{255}));
-    if (!shared_.high) lift(reach);
     bias_ = placed(bias_, 0);
     m_ = placed(m_, 0);
     n_ = placed(n_, 33);
@@ -198,15 +193,6 @@ std::uint8_t Columns::allowed(std::size_t c, std::int64_t reach, const Kernels& 
     const bool high = joins(positive) && joins(negative);
     return static_cast<std::uint8_t>(single << static_cast<int>(Rule::single) | high << static_cast<int>(Rule::high) |
                                      1 << static_cast<int>(Rule::any));
-}
-
-void Columns::lift(const std::vector<std::int64_t>& reach) {
-    std::vector<std::int32_t> bits(reach.size());
-    for (std::size_t c = 0; c < reach.size(); ++c) {
-        bits[c] = std::max(0, 33 - std::min(n_[c], n_neg_[c]));
-        if (reach[c] << bits[c] > INT32_HI || std::max(n_[c], n_neg_[c]) + bits[c] > MOST_SHIFT) return;
-    }
-    lift_ = placed(bits, 0);
 }
 
 // Every panel follows the fastest rule that all of its columns allow.
@@ -244,7 +230,6 @@ Epilogue Columns::group(std::int64_t index) const {
     e.n = n_.data() + at;
     e.m_neg = m_neg_.data() + at;
     e.n_neg = n_neg_.data() + at;
-    e.lift = lift_.empty() ? nullptr : lift_.data() + at;
     e.scale = scale_.data() + at;
     e.scale_neg = scale_neg_.data() + at;
     e.rules = rules_.data() + at / static_cast<std::size_t>(lanes_);

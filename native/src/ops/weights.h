@@ -57,8 +57,6 @@ private:
     // What holds for a column: the formulas of Rule, as bits 1 << rule.
     std::uint8_t allowed(std::size_t c, std::int64_t reach, const Kernels& kernels);
     void negate(std::size_t c);
-    // Where some shift is below 33: whether all sums, at most `reach`, can be shifted left until none is.
-    void lift(const std::vector<std::int64_t>& reach);
     void choose_rules(const std::vector<std::uint8_t>& allowed);
     template <class T>
     std::vector<T> placed(const std::vector<T>& values, T rest) const;
@@ -67,7 +65,7 @@ private:
     Order order_;
     std::int64_t per_group_;
     std::int64_t groups_;
-    std::vector<std::int32_t> bias_, m_, n_, m_neg_, n_neg_, lift_;
+    std::vector<std::int32_t> bias_, m_, n_, m_neg_, n_neg_;
     std::vector<float> scale_, scale_neg_;
     std::vector<Rule> rules_;  // by vector
     Epilogue shared_{};
