@@ -188,9 +188,9 @@ class Format:
 
 def _checked_table(name: str, table: Sequence[int]) -> Sequence[int]:
     """The table as a range where its values are consecutive, else as a tuple of Python integers."""
-    if isinstance(table, range) and table.step == 1 and 2 <= len(table) <= MAX_LEVELS:
-        if -32768 <= table[0] and table[-1] <= 32767:
-            return table
+    whole = isinstance(table, range) and table.step == 1 and 2 <= len(table) <= MAX_LEVELS
+    if whole and table[0] >= -32768 and table[-1] <= 32767:
+        return table
     try:
         values = [operator.index(v) for v in table] if 2 <= len(table) <= MAX_LEVELS else []
     except TypeError:
