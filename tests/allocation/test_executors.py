@@ -1,4 +1,5 @@
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ SHARED = {"x": np.arange(12, dtype=np.float32).reshape(3, 4)}
 @pytest.fixture(scope="module")
 def ray_executor():
     pytest.importorskip("ray", reason="ray is not installed: pip install subbyte[ray]")
-    os.environ["PYTHONPATH"] = os.pathsep.join(["src", ".", os.environ.get("PYTHONPATH", "")])
-    executor = Ray(workers=2)
-    yield executor
-    executor.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # workers import tests.allocation.jobs
+        executor = Ray(workers=2)
+        yield executor
+        executor.close()
 
 
 @pytest.fixture(params=["local", "processes", "ray"])
