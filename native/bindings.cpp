@@ -190,8 +190,8 @@ std::vector<std::int32_t> windows(const Int8Matrix& weights, std::int64_t most, 
     const auto columns = static_cast<std::int64_t>(weights.shape(0));
     if (columns < 1 || columns > kernels->lanes || most < 0 || most > 255)
         throw PlanError("windows: 1.." + std::to_string(kernels->lanes) + " columns and 0 <= most <= 255");
-    return subbyte::Accumulation(weights.data(), columns, 1, static_cast<std::int64_t>(weights.shape(1)), most,
-                                 *kernels)
+    return subbyte::Accumulation(weights.data(), columns, 1, static_cast<std::int64_t>(weights.shape(1)),
+                                 {0, 0, static_cast<std::int32_t>(most)}, *kernels)
         .windows(0);
 }
 

@@ -42,8 +42,9 @@ std::int64_t number(Fill fill, std::int64_t lo, std::int64_t hi) {
 void pick_levels(std::int64_t& most, std::int64_t& low, std::int64_t& high) {
     static const std::int64_t PAIRS[][3] = {{255, -128, 127}, {255, -127, 127}, {255, -64, 63}, {255, -8, 7},
                                             {15, -8, 7},      {15, -7, 7},      {30, -8, 8},    {16, -15, 15},
-                                            {255, -1, 1},     {3, -1, 1},       {1, -1, 1},     {32, -8, 8}};
-    const std::int64_t choice = pick(0, 15);
+                                            {255, -1, 1},     {3, -1, 1},       {1, -1, 1},     {32, -8, 8},
+                                            {19, -13, 12}};
+    const std::int64_t choice = pick(0, 16);
     if (choice < static_cast<std::int64_t>(std::size(PAIRS))) {
         most = PAIRS[choice][0];
         low = PAIRS[choice][1];

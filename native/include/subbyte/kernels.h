@@ -76,10 +76,11 @@ struct Grid {
     std::ptrdiff_t out_row;
 };
 
-// How kernels that sum bytes through vpmaddubsw (two products in a saturating int16) add up a panel.
+// How kernels without a four-byte product add up a panel: through vpmaddubsw (two neighbouring products in a saturating
+// int16), or with NEON's products of signed bytes.
 enum class Accumulate : std::uint8_t {
-    exact,    // two products may saturate: bytes are widened first
-    steps,    // two products fit: every step goes on to int32
+    exact,    // two products may not fit int16: bytes are widened first, or products go on to int32 one by one
+    steps,    // two products fit: every step (NEON: every two) goes on to int32
     windows,  // int16 sums over the steps of a window, then int32
     once,     // all steps are one window
 };
@@ -88,6 +89,7 @@ struct PanelSum {
     Accumulate how;
     const std::int32_t* lengths;  // of the windows, in steps; one more may be read
     std::int32_t count;
+    std::int32_t in_int8;  // NEON: how many products fit int8 together; 0, 1 or 2. Then windows hold in any case.
 };
 
 // How a kernel cuts the pixels of one layer, chosen once when the plan is built; kernels without a choice ignore it.
@@ -95,14 +97,6 @@ struct TileShape {
     std::uint8_t groups[5];  // by vectors of the panel: groups of pixels per tile
     bool sliding;            // a run is that of three neighbouring pixels' steps, so they share what they read
     std::int32_t block;      // pixels that all panels see before the next ones; 0: as the sizes of caches suggest
-};
-
-// What is proved of the products w * (x - center) of a layer, for kernels that multiply signed bytes (Kernels::centred):
-// the smallest and largest product are known, so it is known how many of them, at least, fit a type together.
-struct Products {
-    std::int32_t center = 0;   // x - center is a signed byte; the bias holds center * sum(W)
-    std::int32_t in_int8 = 0;  // 0: not even one
-    std::int32_t in_int16 = 0;
 };
 
 // Dot products of `tap_count` runs of 4 * steps bytes with every column, for result pixels first..last-1 of the grid.
@@ -118,7 +112,7 @@ struct DotJob {
     const std::int8_t* panels;
     std::int32_t columns;
     TileShape shape;
-    Products products;
+    std::int32_t center;    // for centred kernels: x - center is a signed byte, and the bias holds center * sum(W)
     const PanelSum* sums;  // of every panel; for kernels with sums_in_int16 only
     Epilogue epilogue;
 };
@@ -161,8 +155,8 @@ struct Depthwise3Job {
     const DepthwiseSegment* segments;
     std::int32_t segment_count;
     const std::int8_t* weights;  // [segment][2][3][vector byte][4]: (w0, w1, w2, 0), then (0, w0, w1, w2)
-    bool sums_fit;               // every sum of a channel's products fits int16
-    Products products;
+    Accumulate how;              // a channel's nine products; never windows
+    std::int32_t center;         // as in DotJob
     Epilogue epilogue;           // [segment][vector byte]
 };
 
@@ -243,7 +237,7 @@ struct Kernels {
     // How to cut a job (its pixels are first..last-1) whose panels lie in the grid's order of columns, with at most so
     // many groups of pixels per tile.
     TileShape (*shape)(const DotJob& job, int most_groups) = nullptr;
-    bool centred = false;  // dot and depthwise3 subtract products.center from activations
+    bool centred = false;  // dot and depthwise3 subtract the job's center from activations
     bool sums_in_int16 = false;  // dot reads DotJob::sums
 };
 

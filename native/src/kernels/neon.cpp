@@ -2,7 +2,7 @@
 // decides how 16 of them are added up:
 //   Bytes<2>   two products fit int8    MUL, MLA, SADALP to int16     3 instructions per 32 products
 //   Bytes<1>   one fits int8            MUL, SADALP to int16          2 per 16
-//   Words      eight or more fit int16  SMLAL, SMLAL2 to int16        2 per 16
+//   Words      many fit int16           SMLAL, SMLAL2 to int16        2 per 16
 //   Exact<2>   two fit int16            SMULL, SMLAL, SADALP to int32, of both halves      6 per 32
 //   Exact<1>   any signed bytes         SMULL, SADALP to int32, of both halves             4 per 16
 // Sums in int16 go on to int32 before they could overflow.
@@ -24,13 +24,6 @@ namespace neon {
 #include "rows_vector.inc"
 #include "lanes_neon.inc"
 #include "neon_tile.inc"
-
-constexpr int WORDS_PAY = 8;  // steps; with fewer, going on to int32 costs what int16 saves
-
-// Windows end between blocks of four steps where they can.
-static inline int whole_blocks(int steps) {
-    return steps < 4 ? steps : steps / 4 * 4;
-}
 
 template <int STEP>
 static inline int8x16_t repeated(int8x16_t x) {
@@ -84,7 +77,7 @@ struct Bytes {
     static constexpr bool PAIRED = COUNT == 2;
 
     static constexpr int rows(int vectors) { return vectors == 4 ? 4 : 6; }
-    static int depth(const DotJob& job) { return whole_blocks(job.products.in_int16 / 2); }
+    static const std::int32_t* windows(const DotJob& job) { return job.sums->lengths; }
     static void clear(Part& part) { part = vdupq_n_s16(0); }
     static int32x4_t total(Part part) { return vpaddlq_s16(part); }
 
@@ -106,7 +99,7 @@ struct Words {
     static constexpr bool PAIRED = false;
 
     static constexpr int rows(int vectors) { return vectors == 4 ? 3 : 4; }
-    static int depth(const DotJob& job) { return whole_blocks(job.products.in_int16); }
+    static const std::int32_t* windows(const DotJob& job) { return job.sums->lengths; }
     static void clear(Part& part) { part.low = part.high = vdupq_n_s16(0); }
     static int32x4_t total(const Part& part) { return vpaddq_s32(vpaddlq_s16(part.low), vpaddlq_s16(part.high)); }
 
@@ -123,7 +116,7 @@ struct Exact {
     static constexpr bool PAIRED = COUNT == 2;
 
     static constexpr int rows(int vectors) { return vectors == 4 ? 2 : 4; }
-    static int depth(const DotJob&) { return UNLIMITED; }
+    static const std::int32_t* windows(const DotJob&) { return &ENDLESS; }
     static void clear(Part& part) { part.low = part.high = vdupq_n_s32(0); }
     static int32x4_t total(const Part& part) { return vpaddq_s32(part.low, part.high); }
 
@@ -139,19 +132,31 @@ struct Exact {
     }
 };
 
-static void dot(const DotJob& job) {
-    const Products& p = job.products;
-    if (p.in_int8 >= 2) {
-        walk_dot<Tile<Form<Bytes<2>>>>(job, LANES);
-    } else if (p.in_int8 == 1) {
-        walk_dot<Tile<Form<Bytes<1>>>>(job, LANES);
-    } else if (p.in_int16 >= WORDS_PAY) {
-        walk_dot<Tile<Form<Words>>>(job, LANES);
-    } else if (p.in_int16 >= 2) {
-        walk_dot<Tile<Form<Exact<2>>>>(job, LANES);
-    } else {
-        walk_dot<Tile<Form<Exact<1>>>>(job, LANES);
+// A panel, whose sum is the job's first.
+static void walk_form(const DotJob& job, std::int64_t first, std::int64_t last, const std::int8_t* panel, int column,
+                      int vectors) {
+    const auto walk = [&](auto tile) { walk_tiles<decltype(tile)>(job, first, last, panel, column, vectors); };
+    if (job.sums->in_int8 >= 2) return walk(Tile<Form<Bytes<2>>>());
+    if (job.sums->in_int8 == 1) return walk(Tile<Form<Bytes<1>>>());
+    switch (job.sums->how) {
+        case Accumulate::once:
+        case Accumulate::windows:
+            return walk(Tile<Form<Words>>());
+        case Accumulate::steps:
+            return walk(Tile<Form<Exact<2>>>());
+        case Accumulate::exact:
+            return walk(Tile<Form<Exact<1>>>());
     }
+}
+
+static void dot(const DotJob& job) {
+    each_block(job, LANES, [&](std::int64_t first, std::int64_t last) {
+        DotJob part = job;
+        each_panel(job, LANES, Tile<Form<Words>>::MOST, [&](const std::int8_t* panel, int column, int vectors) {
+            walk_form(part, first, last, panel, column, vectors);
+            ++part.sums;
+        });
+    });
 }
 
 #include "depthwise.inc"
@@ -198,9 +203,9 @@ struct DepthwiseWords {
 };
 
 static void depthwise3(const Depthwise3Job& job) {
-    if (job.sums_fit) {
+    if (job.how == Accumulate::once) {
         walk_depthwise3<DepthwiseNeon<DepthwiseWords<9>>>(job);
-    } else if (job.products.in_int16 >= 2) {
+    } else if (job.how == Accumulate::steps) {
         walk_depthwise3<DepthwiseNeon<DepthwiseWords<2>>>(job);
     } else {
         walk_depthwise3<DepthwiseNeon<DepthwiseWords<1>>>(job);
@@ -225,6 +230,7 @@ const Kernels KERNELS = {"neon",
                          false,
                          nullptr,
                          nullptr,
+                         true,
                          true};
 
 }  // namespace neon

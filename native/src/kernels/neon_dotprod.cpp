@@ -23,7 +23,7 @@ struct Quads {
     using Part = int32x4_t;
 
     static constexpr int rows(int vectors) { return vectors == 4 ? 4 : 8; }
-    static int depth(const DotJob&) { return UNLIMITED; }
+    static const std::int32_t* windows(const DotJob&) { return &ENDLESS; }
     static void clear(Part& part) { part = vdupq_n_s32(0); }
     static int32x4_t total(Part part) { return part; }
 

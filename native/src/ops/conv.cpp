@@ -9,7 +9,6 @@
 #include "ops/conv_window.h"
 #include "ops/families.h"
 #include "ops/panels.h"
-#include "ops/products.h"
 #include "ops/tiling.h"
 
 namespace subbyte {
@@ -42,6 +41,11 @@ MultiplierPtr multiplier(Family family, const GroupWeights& weights, const Kerne
     return std::make_unique<Panels>(weights.numbers, shape, in, kernels, pack);
 }
 
+// What kernels subtract from activations; those of other families take them as they are.
+std::int32_t center(Family family, const Kernels& kernels, const Layout& in) {
+    return family == Family::dot ? seen_by(kernels, in).center : 0;
+}
+
 class Conv final : public Op {
 public:
     Conv(const Build& build, Attributes& attributes, const ConvWindow& window, std::int64_t groups,
@@ -57,9 +61,9 @@ public:
                       ? Tiling(attributes, build.kernels, attributes.out().shape[0] * attributes.out().shape[1] / fold_,
                                window.kernel_w == 3 && window.dilation_w == 1 && groups == 1)
                       : Tiling(build.kernels)),
-          products_(chosen == Family::dot ? prove_products(weights, attributes.in(0), build.kernels) : Products{}),
           columns_(attributes, weights, attributes.in(0), attributes.out(), groups, build.kernels,
-                   panel_order(weights.columns() / groups, build.kernels, fold_), products_.center),
+                   panel_order(weights.columns() / groups, build.kernels, fold_),
+                   center(chosen, build.kernels, attributes.in(0))),
           rows_in_one_run_(window.dilation_w == 1 && groups == 1) {
         const std::int64_t group_channels = weights.shape[3];
         const Weights wide = fold_pixels(weights, fold_, window.stride_w);
@@ -115,7 +119,6 @@ public:
         job.steps = static_cast<std::int32_t>((run_ + 3) / 4);
         job.columns = static_cast<std::int32_t>(out_group_);
         job.shape = shape_;
-        job.products = products_;
         for (std::int64_t g = 0; g < groups_; ++g) {
             job.epilogue = columns_.group(g);
             multipliers_[static_cast<std::size_t>(g)]->dot(job, shares.panels, frame.scratch(part.index));
@@ -130,7 +133,6 @@ private:
     const Kernels& kernels_;
     std::int64_t fold_;  // result pixels that one pixel of the grid stands for
     Tiling tiling_;
-    Products products_;
     Columns columns_;
     bool rows_in_one_run_;
     std::vector<MultiplierPtr> multipliers_;  // one per group
@@ -149,9 +151,9 @@ class Linear final : public Op {
 public:
     Linear(const Build& build, Attributes& attributes, const Weights& weights, Family chosen)
         : Op(build.spec),
-          products_(chosen == Family::dot ? prove_products(weights, attributes.in(0), build.kernels) : Products{}),
           columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels,
-                   panel_order(weights.columns(), build.kernels), products_.center),
+                   panel_order(weights.columns(), build.kernels),
+                   center(chosen, build.kernels, attributes.in(0))),
           depth_(weights.depth()),
           count_(weights.columns()),
           tiling_(chosen == Family::dot ? Tiling(attributes, build.kernels, attributes.out().count() / count_, false)
@@ -191,13 +193,11 @@ public:
         job.steps = static_cast<std::int32_t>((depth_ + 3) / 4);
         job.columns = static_cast<std::int32_t>(count_);
         job.shape = shape_;
-        job.products = products_;
         job.epilogue = columns_.group(0);
         multiplier_->dot(job, shares.panels, frame.scratch(part.index));
     }
 
 private:
-    Products products_;
     Columns columns_;
     MultiplierPtr multiplier_;
     std::int64_t depth_;

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "ops/conv_window.h"
-#include "ops/products.h"
 #include "ops/panels.h"
 
 namespace subbyte {
@@ -114,22 +113,6 @@ Order lanes_of(const std::vector<DepthwiseSegment>& segments, std::int64_t chann
     return order;
 }
 
-// Whether every sum of products of one channel with numbers of low..high (low <= 0 <= high) fits int16, whatever their
-// order.
-bool sums_fit(const Weights& weights, std::int64_t low, std::int64_t high) {
-    const auto depth = static_cast<std::size_t>(weights.depth());
-    for (std::size_t first = 0; first < weights.numbers.size(); first += depth) {
-        std::int64_t above = 0;
-        std::int64_t below = 0;
-        for (std::size_t k = first; k < first + depth; ++k) {
-            above += std::max<std::int64_t>(weights.numbers[k], 0);
-            below += std::min<std::int64_t>(weights.numbers[k], 0);
-        }
-        if (above * high + below * low > 32767 || above * low + below * high < -32768) return false;
-    }
-    return true;
-}
-
 class Depthwise3 final : public Op {
 public:
     Depthwise3(const Build& build, Attributes& attributes, const ConvWindow& window, const Weights& weights)
@@ -139,10 +122,9 @@ public:
           segments_(cut(4 * kernels_.lanes, static_cast<std::int32_t>(attributes.out().shape[2]),
                         attributes.out().shape[1], window)),
           order_(lanes_of(segments_, weights.columns(), kernels_.lanes)),
-          products_(prove_products(weights, attributes.in(0), build.kernels)),
-          columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels, order_, products_.center),
-          sums_fit_(sums_fit(weights, -products_.center,
-                             std::max(attributes.in(0).hi, attributes.in(0).zero_point) - products_.center)) {
+          seen_(seen_by(build.kernels, attributes.in(0))),
+          columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels, order_, seen_.center),
+          how_(sum_columns(weights.numbers.data(), weights.columns(), weights.depth(), seen_)) {
         const Layout& y = attributes.out();
         channels_ = static_cast<std::int32_t>(y.shape[2]);
         width_ = y.shape[1];
@@ -179,8 +161,8 @@ public:
         job.segments = segments_.data();
         job.segment_count = static_cast<std::int32_t>(segments_.size());
         job.weights = panels_.unpacked(frame.scratch(part.index));
-        job.sums_fit = sums_fit_;
-        job.products = products_;
+        job.how = how_;
+        job.center = seen_.center;
         job.epilogue = columns_.group(0);
         kernels_.depthwise3(job);
     }
@@ -210,9 +192,9 @@ private:
     const Kernels& kernels_;
     std::vector<DepthwiseSegment> segments_;
     Order order_;
-    Products products_;
+    Seen seen_;
     Columns columns_;
-    bool sums_fit_;
+    Accumulate how_;
     std::int32_t channels_ = 0;
     std::int64_t width_ = 0, height_ = 0, first_ = 0, in_row_ = 0, out_row_ = 0;
     Panels panels_;

@@ -44,7 +44,8 @@ Panels::Panels(const std::int8_t* numbers, const Shape& shape, const Layout& in,
     : kernels_(&kernels),
       packed_(&packed_kernels(kernels)),
       shape_(shape),
-      sums_(numbers, shape.columns, shape.taps, shape.run, std::max(in.hi, in.zero_point), kernels),
+      seen_(seen_by(kernels, in)),
+      sums_(numbers, shape.columns, shape.taps, shape.run, seen_, kernels),
       vector_bytes_(std::int64_t{4} * kernels.lanes) {
     std::vector<std::int64_t> panels;
     const std::int64_t steps = shape.taps * (round_up(shape.run, 4) / 4);
@@ -139,6 +140,7 @@ DotJob Panels::share(DotJob job, std::size_t first, std::size_t last) const {
     const std::int64_t column = columns_[first];
     job.columns = static_cast<std::int32_t>(std::min(columns_[last], std::int64_t{job.columns}) - column);
     job.out += column * (job.epilogue.wide ? 2 : 1);
+    job.center = seen_.center;
     job.sums = sums_.from(first);
     job.epilogue.bias += column;
     job.epilogue.m += column;

@@ -64,6 +64,7 @@ private:
     std::int32_t step_ = 0;
     std::int8_t table_[MOST_LEVELS] = {};
     Shape shape_{};
+    Seen seen_{};
     Accumulation sums_;
     std::int64_t vector_bytes_ = 0;
     std::vector<std::int64_t> starts_;   // of every panel and of the end, in vectors
