@@ -127,6 +127,8 @@ def test_what_tables_can_do(name: str, most: int, family: str) -> None:
         ("avx2", "signs", 1, (1, 512, 128), "lookup"),
         ("avx2", "signs", 1, (1, 511, 128), "dot"),
         ("avx2", "int2", 3, (1, 512, 512), "lookup"),
+        ("avx2", "int2", 15, (1, 512, 512), "dot"),
+        ("avx512bw", "signs", 15, (1, 512, 256), "lookup"),
         ("avx512_vbmi", "signs", 1, (1, 256, 64), "bit_planes"),
         ("avx512_vbmi", "signs", 3, (1, 512, 64), "bit_planes"),
         ("avx512_vbmi", "signs", 3, (1, 512, 63), "dot"),

@@ -29,27 +29,13 @@ static inline Vec count(Vec sums, Vec v) {
 
 #include "carry_counter.inc"
 
-struct BitTile {
-    static constexpr int MOST = 4;
-    static constexpr int group(int vectors) { return vectors == 4 ? 1 : vectors == 2 ? 2 : 4; }
-    static constexpr int most_groups(int vectors) { return vectors == 4 ? 4 : vectors == 2 ? 2 : 1; }
-
-    template <int GROUPS, int GROUP, int VECTORS>
-    static void run(const DotJob& job, const Pixels& pixels, const std::int8_t* panel, int column) {
-        constexpr int ROWS = GROUPS * GROUP;
-        const std::uint8_t* x[ROWS];
-        rows_of<GROUPS, GROUP>(pixels, WORD_BYTES, x);
-        Vec sums[ROWS][VECTORS] = {};
-        count_planes<CarryCounter, ROWS, VECTORS>(static_cast<const BitJob&>(job), x, panel, sums);
-        finish_sums<GROUPS, GROUP, VECTORS>(job, pixels, sums, column);
-    }
-};
+using Tile = BitTile<CarryCounter, 3>;
 
 static void bits(const BitJob& job) {
-    walk_block<BitTile>(job);
+    walk_block<Tile>(job);
 }
 
-const FamilyKernels FAMILIES = {LANES, windows, avx512_vnni::tables, avx512_vnni::lookup, BitTile::MOST, planes, bits, BitTile::MOST};
+const FamilyKernels FAMILIES = {LANES, windows, avx512_vnni::tables, avx512_vnni::lookup, Tile::MOST, planes, bits, Tile::MOST};
 
 }  // namespace avx512_vnni
 }  // namespace subbyte
