@@ -130,6 +130,7 @@ def test_what_tables_can_do(name: str, most: int, family: str) -> None:
         ("avx512_vbmi", "signs", 1, (1, 256, 64), "bit_planes"),
         ("avx512_vbmi", "signs", 3, (1, 512, 64), "bit_planes"),
         ("avx512_vbmi", "signs", 3, (1, 512, 63), "dot"),
+        ("avx512_vbmi", "int2", 3, (1, 512, 128), "bit_planes"),
         ("avx512_vnni", "signs", 1, (1, 512, 64), "bit_planes"),
         ("portable", "signs", 1, (1, 512, 128), "dot"),
     ],

@@ -40,6 +40,7 @@ constexpr Preference PREFERENCES[] = {
     {"avx512_vnni", Family::bit_planes, 1, 64, 512},
     {"avx512_vbmi", Family::bit_planes, 1, 64, 256},
     {"avx512_vbmi", Family::bit_planes, 2, 64, 512},
+    {"avx512_vbmi", Family::bit_planes, 4, 128, 512},
 };
 
 std::int64_t round_up(std::int64_t n, std::int64_t unit) {
