@@ -24,8 +24,9 @@ class Goal:
         max_drop: points of top-1, on labelled samples; without labels no sample may be lost whatever its label, so
             that the agreement is at least 100 minus this.
         min_agreement: with the float network, percent.
-        wants_like: whether there will be one:
+        wants_like: whether ``like`` will be given once it was tried.
         like: a trial that the answer must not be worse than, in agreement and in loss.
+        margin: share by which ``like``'s loss must be undercut.
         minimise: the cost that is made small where only promises are given.
 
     Raises:
@@ -37,6 +38,7 @@ class Goal:
     min_agreement: float | None = None
     wants_like: bool = False
     like: Trial | None = None
+    margin: float = 0.0
     minimise: str = "bytes"
 
     def __post_init__(self) -> None:
@@ -88,8 +90,8 @@ class Goal:
             words.append(f"{self._lost_words(trial)} is above {self.max_drop:g} points")
         if self.like is not None and not math.isnan(trial.agreement) and trial.agreement < self.like.agreement:
             words.append(f"agreement {trial.agreement:.2f} % is below {self.like.agreement:.2f} % of {self.like.name}")
-        if self.like is not None and trial.loss > self.like.loss:
-            words.append(f"loss {trial.loss:.4g} is above {self.like.loss:.4g} of {self.like.name}")
+        if self.like is not None and trial.loss > (bound := (1 - self.margin) * self.like.loss):
+            words.append(f"loss {trial.loss:.4g} is above {bound:.4g}, from {self.like.loss:.4g} of {self.like.name}")
         return words
 
     @staticmethod

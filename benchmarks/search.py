@@ -1,0 +1,259 @@
+"""Does a search beat one format everywhere, and does a promised time hold?
+
+    python -m benchmarks.search bytes                  # smaller than w4a8 and no worse, on every network
+    python -m benchmarks.search latency                # 0.85 of the time of w8a8, with the kernels of AVX2
+    python -m benchmarks.search bytes --nets resnet8 --no-write
+
+Searches see half A: up to 1024 unlabelled samples, 256 of which both rivals are quantized with in the end. Scores are
+of half B, which no search has seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import subbyte as sb
+from benchmarks.machine import facts
+from benchmarks.nets import CALIBRATION, NETS, Floats, Fold, Net
+from subbyte.allocation.divergence import distance, find_answer
+from subbyte.allocation.evaluate import Trial
+from subbyte.allocation.plot import frontier_svg
+from subbyte.allocation.timing import measure_network
+from subbyte.allocation.workbench import float_answers, integer_answers
+from subbyte.errors import AllocationError
+from subbyte.graph.passes import prepare
+
+HERE = Path(__file__).resolve().parent
+STORED = HERE / "results" / "search.json"
+PAGE = HERE.parent / "docs" / "results" / "search.md"
+PICTURES = PAGE.parent / "search"
+POOL = 1024
+UNIFORM = "w4a8"
+BYTES_TARGET, TIME_TARGET, TIME_SLACK = 0.85, 0.85, 1.05
+LATENCY_CANDIDATES = ("ternary", "int3", "int4", "int5", "int6", "int8")
+BOOTSTRAP = 2000
+
+
+def agreements(model: sb.Graph, built: sb.QuantizedModel, x: Floats) -> tuple[np.ndarray[Any, Any], float]:
+    """Per sample whether both networks name the same class, and the mean loss."""
+    graph = prepare(model)
+    answer = find_answer(graph)
+    feeds = {graph.inputs[0]: x}
+    exact = float_answers(graph, feeds, answer)
+    got = integer_answers(built.graph.evolve(outputs=(answer.value,)), feeds, answer)
+    same = exact.reshape(len(x), -1).argmax(1) == got.reshape(len(x), -1).argmax(1)
+    return same, distance(exact, got, answer.kind).loss
+
+
+def interval(difference: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """95 % interval of a mean of paired differences, by bootstrap, in points."""
+    generator = np.random.default_rng(0)
+    means = [difference[generator.integers(0, len(difference), len(difference))].mean() for _ in range(BOOTSTRAP)]
+    return float(100 * np.quantile(means, 0.025)), float(100 * np.quantile(means, 0.975))
+
+
+def fold_bytes(net: Net, model: sb.Graph, fold: Fold, number: int, options: argparse.Namespace) -> dict[str, Any]:
+    """One search for a smaller network that is like the uniform one, and both rivals on unseen samples."""
+    settings = sb.Settings(
+        samples=POOL,
+        journal=options.journals / f"{net.name}_{number}.jsonl" if options.journals else None,
+        executor=options.executor,
+        refine=options.refine,
+        trials=options.trials,
+        margin=options.margin,
+        compare=("w3a8", "w2a8"),
+    )
+    found = sb.search(model, fold.calibration, like=UNIFORM, settings=settings, progress=told(net.name))
+    if number == 0 and options.write:
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        (PICTURES / f"{net.name}.svg").write_text(frontier_svg(found, f"{net.name}: loss over file size"))
+    rivals = {name: sb.quantize(model, fold.calibration[:CALIBRATION], recipe=r)
+              for name, r in (("uniform", UNIFORM), ("found", found.recipe))}  # fmt: skip
+    scores = {name: agreements(model, q, fold.x) for name, q in rivals.items()}
+    return {
+        "bytes": {name: q.nbytes for name, q in rivals.items()},
+        "same": {name: s[0] for name, s in scores.items()},
+        "loss": {name: s[1] for name, s in scores.items()},
+        "seconds": found.seconds,
+        "trials": [shown(t) for t in found.trials if "," not in t.name],
+        "layers": {r.layer: str(r.candidate) for r in found.rows},
+    }
+
+
+def shown(trial: Trial) -> dict[str, Any]:
+    """What the page tells of a trial."""
+    return {"name": trial.name, "loss": trial.loss, "agreement": trial.agreement, **trial.costs}
+
+
+def net_bytes(net: Net, options: argparse.Namespace) -> dict[str, Any]:
+    """All folds of a network together."""
+    model = sb.load_model(net.path)
+    folds = [fold_bytes(net, model, f, i, options) for i, f in enumerate(net.folds(POOL))]
+    same = {name: np.concatenate([f["same"][name] for f in folds]) for name in ("uniform", "found")}
+    size = {name: float(np.mean([f["bytes"][name] for f in folds])) for name in same}
+    low, high = interval(same["found"].astype(float) - same["uniform"])
+    row = {
+        "samples": len(same["found"]),
+        "agreement": {name: 100 * float(s.mean()) for name, s in same.items()},
+        "interval": [low, high],
+        "loss": {name: float(np.mean([f["loss"][name] for f in folds])) for name in same},
+        "bytes": size,
+        "ratio": size["found"] / size["uniform"],
+        "seconds": round(sum(f["seconds"] for f in folds), 1),
+        "trials": folds[0]["trials"],
+        "layers": folds[0]["layers"],
+    }
+    print(net.name, json.dumps({k: v for k, v in row.items() if k not in {"trials", "layers"}}), flush=True)
+    return row
+
+
+def net_latency(net: Net, options: argparse.Namespace) -> dict[str, Any]:
+    """A search at a share of the 8-bit network's time, and the time taken again afterwards, in turns with it."""
+    model = sb.load_model(net.path)
+    fold = net.folds(POOL)[0]
+    eight = sb.quantize(model, fold.calibration[:CALIBRATION], recipe="w8a8")
+    limit = TIME_TARGET * measure_network(eight.graph)
+    settings = sb.Settings(
+        samples=POOL,
+        candidates=LATENCY_CANDIDATES,
+        activations=("uint8", "uint4"),
+        journal=options.journals / f"{net.name}_0.jsonl" if options.journals else None,
+        executor=options.executor,
+    )
+    row: dict[str, Any] = {"asked_us": limit}
+    try:
+        found = sb.search(model, fold.calibration, latency_us=limit, settings=settings, progress=told(net.name))
+    except AllocationError as error:
+        row["refused"] = f"{error.seen}; {error.rule}"
+    else:
+        turns = [(measure_network(eight.graph), measure_network(found.model.graph)) for _ in range(3)]
+        eight_us, found_us = (min(t[i] for t in turns) for i in (0, 1))
+        same, loss = agreements(model, found.model, fold.x)
+        row |= {"w8a8_us": eight_us, "found_us": found_us, "share": found_us / eight_us,
+                "over": found_us / limit, "agreement": 100 * float(same.mean()), "loss": loss,
+                "expected_us": found.trial.costs["latency_us"],
+                "layers": {r.layer: str(r.candidate) for r in found.rows}}  # fmt: skip
+    print(net.name, json.dumps({k: v for k, v in row.items() if k != "layers"}), flush=True)
+    return row
+
+
+def told(name: str) -> Any:
+    """Progress as lines, at most one in 20 seconds."""
+    last = [0.0]
+
+    def report(stage: str, done: int, total: int) -> None:
+        if time.monotonic() - last[0] > 20:
+            last[0] = time.monotonic()
+            print(f"  {name}: {stage} {done}/{total}", flush=True)
+
+    return report
+
+
+def page(results: Mapping[str, Any]) -> str:
+    """Markdown."""
+    lines = ["# Search against one format everywhere", "", *_PREFACE, ""]
+    if rows := results.get("bytes"):
+        lines += bytes_table(rows)
+    if rows := results.get("latency"):
+        lines += latency_table(rows)
+    for name, row in results.get("bytes", {}).items():
+        lines += frontier(name, row)
+    return "\n".join(lines) + "\n"
+
+
+_PREFACE = (
+    "Made by `python -m benchmarks.search bytes` and `.. latency`. A search sees half A: up to 1024 unlabelled",
+    "samples (250 where a set of 500 is split), part of them fitted, the rest judged; it is asked for the smallest file",
+    f"that is like {UNIFORM} there. Both rivals are then quantized with the same 256 samples of A and scored on half B,",
+    "which no search has seen; sets of 500 swap halves. Agreement = same best class as the float network; the interval is of",
+    "the paired difference (bootstrap, 95 %). Bytes are of the whole file.",
+)
+
+
+def bytes_table(rows: Mapping[str, Any]) -> list[str]:
+    """Searched against uniform."""
+    met = [n for n, r in rows.items() if r["ratio"] <= BYTES_TARGET and r["interval"][1] >= 0]
+    lines = ["## Bytes at no less agreement", ""]
+    lines += [f"| net | {UNIFORM} bytes | found bytes | share | {UNIFORM} agreement % | found agreement % | difference "
+              f"| {UNIFORM} loss | found loss | seconds |", "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
+    for name, r in rows.items():
+        size, same, loss = r["bytes"], r["agreement"], r["loss"]
+        low, high = r["interval"]
+        lines.append(
+            f"| {name} | {size['uniform']:,.0f} | {size['found']:,.0f} | {r['ratio']:.3f} | {same['uniform']:.2f} | "
+            f"{same['found']:.2f} | {low:+.2f} .. {high:+.2f} | {loss['uniform']:.4f} | {loss['found']:.4f} | "
+            f"{r['seconds']:.0f} |"
+        )
+    return [*lines, "", f"At most {BYTES_TARGET} of the bytes, and not significantly less agreement: {len(met)} of "
+            f"{len(rows)} networks ({', '.join(met) or 'none'}).", ""]  # fmt: skip
+
+
+def latency_table(rows: Mapping[str, Any]) -> list[str]:
+    """Asked and measured times."""
+    lines = [f"## {TIME_TARGET} of the time of w8a8, kernels of AVX2", ""]
+    lines += ["| net | w8a8 µs | asked µs | found µs | of asked | agreement % |", "|---|--:|--:|--:|--:|--:|"]
+    for name, r in rows.items():
+        asked = f"{r['asked_us']:.1f}"
+        if "refused" in r:
+            lines.append(f"| {name} | | {asked} | refused: {r['refused']} | | |")
+            continue
+        times = f"{r['w8a8_us']:.1f} | {asked} | {r['found_us']:.1f} | {r['over']:.3f}"
+        lines.append(f"| {name} | {times} | {r['agreement']:.2f} |")
+    held = [n for n, r in rows.items() if r.get("over", 9.0) <= TIME_SLACK]
+    possible = [n for n, r in rows.items() if "refused" not in r]
+    slack = f"{100 * (TIME_SLACK - 1):.0f} %"
+    return [
+        *lines,
+        "",
+        f"The promise holds within {slack} on {len(held)} of {len(possible)} networks that can keep it.",
+        "",
+    ]
+
+
+def frontier(name: str, row: Mapping[str, Any]) -> list[str]:
+    """What was tried, by size."""
+    lines = [f"## {name}", "", f"![frontier](search/{name}.svg)", ""]
+    lines += ["| tried | bytes | bits per weight | loss (judged) | agreement % (judged) |", "|---|--:|--:|--:|--:|"]
+    for t in sorted(row["trials"], key=lambda t: float(t["bytes"])):
+        lines.append(f"| {t['name'] or 'allocation'} | {t['bytes']:,.0f} | {t['bits']:.2f} | {t['loss']:.4f} | "
+                     f"{t['agreement']:.2f} |")  # fmt: skip
+    return [*lines, ""]
+
+
+def main() -> None:
+    """Search and write the results, after each network."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("question", choices=("bytes", "latency", "page"))
+    parser.add_argument("--nets", nargs="*", default=list(NETS), choices=list(NETS))
+    parser.add_argument("--refine", type=int, default=1)
+    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--margin", type=float, default=0.1)
+    parser.add_argument("--executor", default="local")
+    parser.add_argument("--journals", type=Path, help="folder in which searches keep what they found out")
+    parser.add_argument("--no-write", dest="write", action="store_false")
+    options = parser.parse_args()
+    if options.question == "latency":
+        os.environ["SUBBYTE_ISA"] = "avx2"
+    results: dict[str, Any] = json.loads(STORED.read_text()) if STORED.exists() else {}
+    answer = {"bytes": net_bytes, "latency": net_latency}.get(options.question)
+    for name in options.nets if answer is not None else ():
+        assert answer is not None
+        results.setdefault(options.question, {})[name] = answer(NETS[name], options)
+        ordered = {n: results[options.question][n] for n in NETS if n in results[options.question]}
+        results |= {options.question: ordered, "machine": facts(), "command": "python -m benchmarks.search"}
+        if options.write:
+            STORED.write_text(json.dumps(results, indent=1) + "\n")
+    if options.write:
+        PAGE.write_text(page(results))
+
+
+if __name__ == "__main__":
+    main()
