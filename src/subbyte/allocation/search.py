@@ -63,7 +63,8 @@ def search(
         bits: stored bits per weight, mean, at most.
         max_drop: points of top-1 that may be lost on the judged samples. Without labels every disagreement counts.
         min_agreement: percent of the judged samples that keep the float network's best class, at least.
-        like: a recipe (``w4a8``) that the answer must not be worse than, in agreement and in loss.
+        like: a recipe (``w4a8``) that the answer must not be worse than: in loss, and in agreement as far as the
+            judged samples can tell.
         settings: candidates, pins, ties, executor, journal and everything else.
         progress: called with (stage, done, total).
 
@@ -127,7 +128,8 @@ class _Search:
         seed = self.settings.seed
         self.eight = self.trials.run([allocation_task(self.bench, {}, "w8a8", seed)])[0]
         if like is not None:
-            self.goal = replace(self.goal, like=self.trials.run([recipe_task(like, seed)])[0])
+            like_it = self.trials.run([recipe_task(like, seed)])[0]
+            self.goal = replace(self.goal, like=like_it, samples=self.samples.count)
         self._check_reachable()
         self.problem = self._problem(self._losses())
         self.trials.run([recipe_task(r, seed) for r in self.settings.compare])
