@@ -165,3 +165,19 @@ def test_a_matrix_packs_in_c_order() -> None:
     assert f.pack(codes) == f.pack(codes.reshape(-1))
     assert f.pack(np.asfortranarray(codes)) == f.pack(codes)
     assert np.array_equal(f.unpack(f.pack(codes), 24), codes.reshape(-1))
+
+
+@pytest.mark.parametrize("k", range(1, 17))
+def test_bits_are_a_little_endian_stream(k: int) -> None:
+    """Against one large integer, which is what the rule says."""
+    rng = np.random.default_rng(k)
+    levels = 2**k
+    for count in (1, 7, 8, 9, 40, 41):
+        codes = rng.integers(0, levels, count).astype(np.uint8 if k <= 8 else np.uint16)
+        stream = sum(int(c) << i * k for i, c in enumerate(codes))
+        data = get_packing(f"bits{k}").pack(codes, levels)
+        assert data == stream.to_bytes(-(-count * k // 8), "little")
+        back = get_packing(f"bits{k}").unpack(data, count, levels)
+        assert back.dtype == codes.dtype
+        assert back.flags.writeable
+        assert np.array_equal(back, codes)

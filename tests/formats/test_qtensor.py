@@ -53,3 +53,16 @@ def test_reals_and_bytes(tensor: QTensor) -> None:
     assert tensor.dequantize().dtype == np.float32
     assert len(tensor.pack()) == tensor.packed_size == 7  # 12 digits of base 17 need 50 bits
     assert np.array_equal(tensor.format.unpack(tensor.pack(), 12).reshape(4, 3), tensor.codes)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("spread", [0, 1, 5])
+def test_the_interval_is_that_of_the_integers(rng: np.random.Generator, axis: int, spread: int) -> None:
+    shape = (4, 3, 2)
+    for name in ("uint4", "midrise4", "binary"):
+        codes = rng.integers(0, get_format(name).levels, shape).astype(np.uint8)
+        zero = rng.integers(0, spread + 1, shape[axis]).astype(np.int32)
+        scale = np.ones(shape[axis], np.float32)
+        for s, z in ((scale, zero), (scale[0], zero[0])):
+            t = QTensor(codes=codes, format=get_format(name), scale=np.asarray(s), zero_point=np.asarray(z), axis=axis)
+            assert t.interval() == (t.integers().min(), t.integers().max())

@@ -73,9 +73,8 @@ class QTensor:
         """Smallest and largest of ``integers()``, which need not be made for it: tables ascend."""
         apart = self.zero_point.ndim == 1 and bool(self.zero_point.any())
         axes = tuple(i for i in range(self.codes.ndim) if i != self.axis) if apart else None
-        zero = self.zero_point if apart else 0
-        smallest = self.format.integers[self.codes.min(axis=axes)] - zero
-        largest = self.format.integers[self.codes.max(axis=axes)] - zero
+        smallest = self.format.integers[self.codes.min(axis=axes)] - self.zero_point
+        largest = self.format.integers[self.codes.max(axis=axes)] - self.zero_point
         return int(np.min(smallest)), int(np.max(largest))
 
     def dequantize(self) -> npt.NDArray[np.float32]:
