@@ -1,6 +1,9 @@
-// What one core can do at most: multiply-accumulates from registers, and reading memory. Prints JSON.
+// What one core can do at most: multiply-accumulates and rescales from registers, depthwise convolutions in the first
+// cache, and reading memory. Prints JSON.
 // Built when the benchmarks run (g++ -O3 -march=native); each figure is the best of several rounds. Built a second time
 // as a shared library, so that reading memory takes turns with the products that are held against it.
+
+#include "../native/src/roof_loops.h"
 
 #include <immintrin.h>
 #ifdef __linux__
@@ -15,6 +18,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+
+namespace loops = subbyte::roof_loops;
 
 namespace {
 
@@ -54,50 +59,16 @@ double best_rate(int rounds, Work work) {
     return best;
 }
 
-// Assembly keeps the compiler from moving, merging or dropping an instruction: operands are registers, accumulators
-// are independent, and there are enough of them to hide the latency.
-#define REPEAT_12(step) step(0) step(1) step(2) step(3) step(4) step(5) step(6) step(7) step(8) step(9) step(10) step(11)
-
 #ifdef __AVX2__
 double fma_256() {
     __m256 a[12] = {};
     const __m256 x = _mm256_set1_ps(0.5F);
     for (int i = 0; i < STEPS; ++i) {
 #define STEP(j) asm volatile("vfmadd231ps %1, %1, %0" : "+x"(a[j]) : "x"(x));
-        REPEAT_12(STEP)
+        SUBBYTE_EACH_SUM(STEP)
 #undef STEP
     }
     return 12.0 * 8 * STEPS;
-}
-
-// Exact only where a pair of products fits 16 bits: the fastest int8 product of AVX2.
-double maddubs_maddwd_256() {
-    __m256i a[12] = {};
-    const __m256i x = _mm256_set1_epi8(1);
-    __m256i p;
-    for (int i = 0; i < STEPS; ++i) {
-#define STEP(j)                                                      \
-    asm volatile("vpmaddubsw %1, %1, %0" : "=x"(p) : "x"(x));         \
-    asm volatile("vpmaddwd %1, %0, %0" : "+x"(p) : "x"(x));           \
-    asm volatile("vpaddd %1, %0, %0" : "+x"(a[j]) : "x"(p));
-        REPEAT_12(STEP)
-#undef STEP
-    }
-    return 12.0 * 32 * STEPS;
-}
-
-double maddubs_addw_256() {
-    __m256i a[12] = {};
-    const __m256i x = _mm256_set1_epi8(1);
-    __m256i p;
-    for (int i = 0; i < STEPS; ++i) {
-#define STEP(j)                                                      \
-    asm volatile("vpmaddubsw %1, %1, %0" : "=x"(p) : "x"(x));         \
-    asm volatile("vpaddw %1, %0, %0" : "+x"(a[j]) : "x"(p));
-        REPEAT_12(STEP)
-#undef STEP
-    }
-    return 12.0 * 32 * STEPS;
 }
 #endif
 
@@ -107,23 +78,10 @@ double fma_512() {
     const __m512 x = _mm512_set1_ps(0.5F);
     for (int i = 0; i < STEPS; ++i) {
 #define STEP(j) asm volatile("vfmadd231ps %1, %1, %0" : "+v"(a[j]) : "v"(x));
-        REPEAT_12(STEP)
+        SUBBYTE_EACH_SUM(STEP)
 #undef STEP
     }
     return 12.0 * 16 * STEPS;
-}
-#endif
-
-#ifdef __AVX512VNNI__
-double vpdpbusd_512() {
-    __m512i a[12] = {};
-    const __m512i x = _mm512_set1_epi8(1);
-    for (int i = 0; i < STEPS; ++i) {
-#define STEP(j) asm volatile("vpdpbusd %1, %1, %0" : "+v"(a[j]) : "v"(x));
-        REPEAT_12(STEP)
-#undef STEP
-    }
-    return 12.0 * 64 * STEPS;
 }
 #endif
 
@@ -180,15 +138,26 @@ int main() {
     const Buffer buffer = make_buffer();
     std::printf("{\n");
 #ifdef __AVX512VNNI__
-    print("vpdpbusd_512", best_rate(ROUNDS, vpdpbusd_512));
+    print("vpdpbusd_512", loops::dot_rate<64>(loops::vpdpbusd_512<false>, ROUNDS));
+    print("depthwise_512", loops::depthwise_rate(loops::depthwise_512, 20 * ROUNDS));
+    print("rescale_512", loops::rescale_rate<64>(loops::vpdpbusd_512<true>, ROUNDS));
+    print("rescale_beside_512",
+          loops::rescale_rate_beside<64>(loops::vpdpbusd_512<false>, loops::vpdpbusd_512<true>, ROUNDS));
 #endif
 #ifdef __AVX512F__
     print("fma_512", best_rate(ROUNDS, fma_512));
 #endif
 #ifdef __AVX2__
     print("fma_256", best_rate(ROUNDS, fma_256));
-    print("maddubs_maddwd_256", best_rate(ROUNDS, maddubs_maddwd_256));
-    print("maddubs_addw_256", best_rate(ROUNDS, maddubs_addw_256));
+    print("maddubs_maddwd_256", loops::dot_rate<32>(loops::maddubs_maddwd_256<false>, ROUNDS));
+    print("maddubs_addw_256", loops::dot_rate<32>(loops::maddubs_addw_256<false>, ROUNDS));
+    print("depthwise_256", loops::depthwise_rate(loops::depthwise_256, 20 * ROUNDS));
+    print("rescale_256", loops::rescale_rate<32>(loops::maddubs_addw_256<true>, ROUNDS));
+    print("rescale_beside_256",
+          std::max(loops::rescale_rate_beside<32>(loops::maddubs_maddwd_256<false>, loops::maddubs_maddwd_256<true>,
+                                                  ROUNDS),
+                   loops::rescale_rate_beside<32>(loops::maddubs_addw_256<false>, loops::maddubs_addw_256<true>,
+                                                  ROUNDS)));
 #endif
     print("read_16k", best_read(5, buffer, 16 * KIB, 16 * MIB));
     print("read_512k", best_read(5, buffer, 512 * KIB, 32 * MIB));

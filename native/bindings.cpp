@@ -259,6 +259,10 @@ NB_MODULE(_native, module) {
     module.def("available_isas", &subbyte::available_isas, "Instruction sets that this CPU can run, best first.");
     module.def("mac_roof", &subbyte::mac_roof, "isa"_a, nb::call_guard<nb::gil_scoped_release>(),
                "Multiply-accumulates of bytes per nanosecond that one core reaches from registers.");
+    module.def("rescale_roof", &subbyte::rescale_roof, "isa"_a, nb::call_guard<nb::gil_scoped_release>(),
+               "Results per nanosecond that one core rescales beside products; 0 where that is not measured.");
+    module.def("depthwise_roof", &subbyte::depthwise_roof, "isa"_a, nb::call_guard<nb::gil_scoped_release>(),
+               "Multiply-accumulates per nanosecond of a 3x3 depthwise convolution; 0 where that is not measured.");
     module.def("read_roof", &subbyte::read_roof, "bytes"_a, nb::call_guard<nb::gil_scoped_release>(),
                "Bytes per nanosecond that one core reads of a buffer of that size, again and again.");
 

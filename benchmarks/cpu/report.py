@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.cpu import workshop
-from benchmarks.cpu.roofs import Roofs, better, roofs
+from benchmarks.cpu.roofs import Roofs, better, call_floor, least_us, roofs
 from benchmarks.cpu.rounds import Times, ratios
 from benchmarks.machine import facts
+
+if TYPE_CHECKING:
+    from subbyte.runtime.engine import Engine
 
 SLOWER = 1.5
 BUSY = 0.93
@@ -51,20 +55,35 @@ class Settings:
 
 @dataclass
 class Report:
-    """The answer to one question, as it grows."""
+    """The answer to one question, as it grows.
+
+    Attributes:
+        question: as asked.
+        settings: how it is asked.
+        begin: when, in seconds of the process's clock.
+        before: roofs measured at the beginning.
+        floor: microseconds of a call that computes nothing.
+        cases: with their times and ratios.
+        targets: with what was reached.
+    """
 
     question: str
     settings: Settings
     begin: float = field(default_factory=time.perf_counter)
     before: Roofs = field(default_factory=roofs)
+    floor: float = field(default_factory=call_floor)
     cases: list[dict[str, Any]] = field(default_factory=list)
     targets: list[dict[str, Any]] = field(default_factory=list)
 
     @property
+    def dot(self) -> str:
+        """Name of the roof of exact int8 products for this run."""
+        return "vpdpbusd_512" if "vpdpbusd_512" in self.before and not self.settings.avx2 else "maddubs_maddwd_256"
+
+    @property
     def peak(self) -> float:
         """Billions of int8 multiply-accumulates per second that this run may use at most."""
-        name = "maddubs_maddwd_256" if self.settings.avx2 else "vpdpbusd_512"
-        return self.before.get(name, self.before["maddubs_maddwd_256"])
+        return self.before[self.dot]
 
     def case(self, name: str, title: str, macs: int, times: dict[str, Times], **more: Any) -> dict[str, Any]:
         """Keep one case, print it in short, return it."""
@@ -88,16 +107,29 @@ class Report:
             print(f"  DISTURBED, do not trust: {', '.join(disturbed)}")
         return case
 
-    def ceiling(self, case: dict[str, Any], roof: str = "") -> float:
-        """The largest ratio that any engine could reach here: time of the fastest peer / time at the int8 peak.
+    def bound(self, case: dict[str, Any], runner: str, engine: Engine, dot: str = "") -> float:
+        """The least microseconds that one of our runners could take, which is kept in the case and returned.
+
+        Args:
+            case: of the runner.
+            runner: name of ours.
+            engine: that it calls.
+            dot: another roof of the products than that of exact int8.
+        """
+        least = least_us(engine, self.before, dot or self.dot) + self.floor
+        case.setdefault("least_us", {})[runner] = round(least, 3)
+        return least
+
+    def ceiling(self, case: dict[str, Any], least: float, kinds: Sequence[str] = ("int8", "fp32")) -> float:
+        """The largest ratio that any engine could reach here: time of the fastest peer / least time of ours.
 
         Args:
             case: with peers.
-            roof: another one than the int8 peak.
+            least: see ``bound``.
+            kinds: of peers.
         """
-        peak = self.before[roof] if roof else self.peak
-        peers = [r["min_us"] for r in case["rows"].values() if r["counts"] and r["kind"] in {"int8", "fp32"}]
-        return float(min(peers) * peak * 1e3 / case["macs"])
+        peers = [r["min_us"] for r in case["rows"].values() if r["counts"] and r["kind"] in kinds]
+        return float(min(peers) / least)
 
     def target(self, what: str, target: float, value: float, unit: str = "x", **more: Any) -> None:
         """Compare a figure with the milestone's.
@@ -107,7 +139,7 @@ class Report:
             target: of the milestone.
             value: reached.
             unit: of both.
-            more: ``at_most`` where small is good; ``ceiling``, the value at the measured roof; ``invalid``, why the
+            more: ``at_most`` where small is good; ``ceiling``, the value at the measured roofs; ``invalid``, why the
                 figure does not count although it may look met.
         """
         at_most, invalid = bool(more.pop("at_most", False)), str(more.pop("invalid", ""))
@@ -130,6 +162,7 @@ class Report:
             "load_average": round(os.getloadavg()[0], 2),
             "isa": "avx2" if self.settings.avx2 else "all that the CPU has",
             "roofs": better(self.before, after),
+            "call_floor_us": round(self.floor, 3),
             "seconds": round(time.perf_counter() - self.begin, 1),
             "targets": self.targets,
             "cases": self.cases,

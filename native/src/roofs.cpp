@@ -3,15 +3,15 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <iterator>
 #include <vector>
 
 #include "attributes.h"
+#include "roof_loops.h"
 #include "stopwatch.h"
 #include "subbyte/plan.h"
 
-#ifdef SUBBYTE_X86_KERNELS
-#include <immintrin.h>
-#elif defined(__aarch64__)
+#ifdef __aarch64__
 #include <arm_neon.h>
 #endif
 
@@ -20,11 +20,6 @@ namespace {
 
 constexpr int STEPS = 4096;
 constexpr int ROUNDS = 300;
-
-// Independent sums, enough to hide the latency of an instruction.
-#define EACH_SUM(step) \
-    step(0) step(1) step(2) step(3) step(4) step(5) step(6) step(7) step(8) step(9) step(10) step(11)
-constexpr int SUMS = 12;
 
 // Keeps the sums of a loop alive, so that the loop is.
 template <class T>
@@ -52,51 +47,12 @@ double portable_macs() {
     return double{LANES} * STEPS;
 }
 
-#ifdef SUBBYTE_X86_KERNELS
-// Assembly keeps the compiler from moving, merging or dropping an instruction.
-__attribute__((target("avx2"))) double avx2_macs() {
-    __m256i sums[SUMS] = {};
-    const __m256i x = _mm256_set1_epi8(1);
-    __m256i p;
-    for (int i = 0; i < STEPS; ++i) {
-#define STEP(j)                                               \
-    asm volatile("vpmaddubsw %1, %1, %0" : "=x"(p) : "x"(x)); \
-    asm volatile("vpmaddwd %1, %0, %0" : "+x"(p) : "x"(x));   \
-    asm volatile("vpaddd %1, %0, %0" : "+x"(sums[j]) : "x"(p));
-        EACH_SUM(STEP)
-#undef STEP
-    }
-    return double{SUMS} * 32 * STEPS;
-}
-
-__attribute__((target("avx512f,avx512bw"))) double avx512bw_macs() {
-    __m512i sums[SUMS] = {};
-    const __m512i x = _mm512_set1_epi8(1);
-    __m512i p;
-    for (int i = 0; i < STEPS; ++i) {
-#define STEP(j)                                               \
-    asm volatile("vpmaddubsw %1, %1, %0" : "=v"(p) : "v"(x)); \
-    asm volatile("vpmaddwd %1, %0, %0" : "+v"(p) : "v"(x));   \
-    asm volatile("vpaddd %1, %0, %0" : "+v"(sums[j]) : "v"(p));
-        EACH_SUM(STEP)
-#undef STEP
-    }
-    return double{SUMS} * 64 * STEPS;
-}
-
-__attribute__((target("avx512f,avx512bw,avx512vnni"))) double vnni_macs() {
-    __m512i sums[SUMS] = {};
-    const __m512i x = _mm512_set1_epi8(1);
-    for (int i = 0; i < STEPS; ++i) {
-#define STEP(j) asm volatile("vpdpbusd %1, %1, %0" : "+v"(sums[j]) : "v"(x));
-        EACH_SUM(STEP)
-#undef STEP
-    }
-    return double{SUMS} * 64 * STEPS;
-}
-#endif
-
 #if defined(__aarch64__) && defined(__GNUC__)
+// Independent sums, enough to hide the latency of an instruction.
+#define EACH_SUM(step) \
+    step(0) step(1) step(2) step(3) step(4) step(5) step(6) step(7) step(8) step(9) step(10) step(11)
+constexpr int SUMS = 12;
+
 // Products of signed bytes in pairs of 16 bits, which weights of -127..127 allow.
 double neon_macs() {
     int16x8_t pair;
@@ -127,21 +83,108 @@ __attribute__((target("arch=armv8.2-a+dotprod"))) double neon_dotprod_macs() {
 }
 #endif
 
+template <class Work>
+double best_rate(int rounds, Work work) {
+    double best = 0;
+    for (int round = 0; round < rounds; ++round) {
+        const std::int64_t begin = nanoseconds();
+        const double count = work();
+        best = std::max(best, count / static_cast<double>(std::max<std::int64_t>(nanoseconds() - begin, 1)));
+    }
+    return best;
+}
+
+// Per nanosecond: multiply-accumulates, rescaled results beside them, and multiply-accumulates of a depthwise
+// convolution with its rescales; 0 where that was not written for an instruction set.
 struct Roof {
     const char* isa;
     double (*macs)();
+    double (*rescales)();
+    double (*depthwise)();
 };
+
+double none() {
+    return 0;
+}
+
+#ifdef SUBBYTE_X86_KERNELS
+constexpr int PAIRED_ROUNDS = 60;
+
+double avx2_macs() {
+    return roof_loops::dot_rate<32>(roof_loops::maddubs_maddwd_256<false>, ROUNDS);
+}
+
+// Beside products of either kind.
+double avx2_rescales() {
+    using namespace roof_loops;
+    return std::max(
+        rescale_rate_beside<32>(maddubs_maddwd_256<false>, maddubs_maddwd_256<true>, PAIRED_ROUNDS),
+        rescale_rate_beside<32>(maddubs_addw_256<false>, maddubs_addw_256<true>, PAIRED_ROUNDS));
+}
+
+double avx2_depthwise() {
+    return roof_loops::depthwise_rate(roof_loops::depthwise_256, 3 * ROUNDS);
+}
+
+double avx512bw_macs() {
+    return roof_loops::dot_rate<64>(roof_loops::maddubs_maddwd_512<false>, ROUNDS);
+}
+
+double avx512bw_rescales() {
+    using namespace roof_loops;
+    return rescale_rate_beside<64>(maddubs_maddwd_512<false>, maddubs_maddwd_512<true>, PAIRED_ROUNDS);
+}
+
+double vnni_macs() {
+    return roof_loops::dot_rate<64>(roof_loops::vpdpbusd_512<false>, ROUNDS);
+}
+
+double vnni_rescales() {
+    return roof_loops::rescale_rate_beside<64>(roof_loops::vpdpbusd_512<false>, roof_loops::vpdpbusd_512<true>,
+                                               PAIRED_ROUNDS);
+}
+
+double vnni_depthwise() {
+    return roof_loops::depthwise_rate(roof_loops::depthwise_512, 3 * ROUNDS);
+}
+#endif
+
+double portable_rate() {
+    return best_rate(ROUNDS, portable_macs);
+}
+
+#if defined(__aarch64__) && defined(__GNUC__)
+double neon_rate() {
+    return best_rate(ROUNDS, neon_macs);
+}
+
+double neon_dotprod_rate() {
+    return best_rate(ROUNDS, neon_dotprod_macs);
+}
+#endif
 
 // By instruction set of the kernels; another one is measured as the portable one is.
 const Roof ROOFS[] = {
 #ifdef SUBBYTE_X86_KERNELS
-    {"avx512_vbmi", vnni_macs}, {"avx512_vnni", vnni_macs}, {"avx512bw", avx512bw_macs}, {"avx2", avx2_macs},
+    {"avx512_vbmi", vnni_macs, vnni_rescales, vnni_depthwise},
+    {"avx512_vnni", vnni_macs, vnni_rescales, vnni_depthwise},
+    {"avx512bw", avx512bw_macs, avx512bw_rescales, none},
+    {"avx2", avx2_macs, avx2_rescales, avx2_depthwise},
 #endif
 #if defined(__aarch64__) && defined(__GNUC__)
-    {"neon_dotprod", neon_dotprod_macs}, {"neon", neon_macs},
+    {"neon_dotprod", neon_dotprod_rate, none, none},
+    {"neon", neon_rate, none, none},
 #endif
-    {"portable", portable_macs},
+    {"portable", portable_rate, none, none},
 };
+
+const Roof& find_roof(const std::string& isa) {
+    if (find_kernels(isa) == nullptr) fail("roof", "'" + isa + "' is no instruction set of this CPU");
+    for (const Roof& roof : ROOFS) {
+        if (isa == roof.isa) return roof;
+    }
+    return *(std::end(ROOFS) - 1);
+}
 
 // Reads 64 bytes.
 struct PlainLine {
@@ -193,26 +236,18 @@ Reader best_reader() {
     return read_streams<PlainLine>;
 }
 
-template <class Work>
-double best_rate(int rounds, Work work) {
-    double best = 0;
-    for (int round = 0; round < rounds; ++round) {
-        const std::int64_t begin = nanoseconds();
-        const double count = work();
-        best = std::max(best, count / static_cast<double>(std::max<std::int64_t>(nanoseconds() - begin, 1)));
-    }
-    return best;
-}
-
 }  // namespace
 
 double mac_roof(const std::string& isa) {
-    if (find_kernels(isa) == nullptr) fail("mac_roof", "'" + isa + "' is no instruction set of this CPU");
-    double (*macs)() = portable_macs;
-    for (const Roof& roof : ROOFS) {
-        if (isa == roof.isa) macs = roof.macs;
-    }
-    return best_rate(ROUNDS, macs);
+    return find_roof(isa).macs();
+}
+
+double rescale_roof(const std::string& isa) {
+    return find_roof(isa).rescales();
+}
+
+double depthwise_roof(const std::string& isa) {
+    return find_roof(isa).depthwise();
 }
 
 double read_roof(std::int64_t bytes) {

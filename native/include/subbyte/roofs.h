@@ -11,6 +11,14 @@ namespace subbyte {
 // this CPU does not run.
 double mac_roof(const std::string& isa);
 
+// Sums that become stored integers per nanosecond beside such products, by the cheapest rule (one multiply-add in
+// float32): by how much they slow the products down. 0 where it is not measured for the instruction set.
+double rescale_roof(const std::string& isa);
+
+// Multiply-accumulates per nanosecond of a 3x3 depthwise convolution of bytes, rescales included, in the first cache.
+// 0 where it is not measured for the instruction set.
+double depthwise_roof(const std::string& isa);
+
 // Bytes per nanosecond of reading a buffer of so many bytes again and again: from the cache where it fits.
 double read_roof(std::int64_t bytes);
 

@@ -21,7 +21,7 @@ from subbyte.runtime.choices import Choice, Knob
 from subbyte.runtime.native_plan import constant_arrays, plan_attributes
 
 if TYPE_CHECKING:
-    from subbyte.runtime.profile import LayerProfile
+    from subbyte.runtime.profile import LayerProfile, Work
 
 Array = npt.NDArray[Any]
 WEIGHTS = ("auto", "packed", "unpacked")
@@ -178,6 +178,12 @@ class Engine:
         from subbyte.runtime.profile import profile
 
         return profile(self.graph, self._native, codes, repeats, self.threads if threads is None else _threads(threads))
+
+    def work(self) -> list[Work]:
+        """What each operator has to do for one sample, in execution order; a measured ``Roof`` says how fast it can."""
+        from subbyte.runtime.profile import network_work
+
+        return network_work(self.graph, self._native)
 
     def _run(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from subbyte import _native
 from subbyte.errors import RunError
 from subbyte.graph.feeds import check_codes
 from subbyte.graph.ir import Graph, IntType, Node
+from subbyte.graph.ops.conv import IntConv
 
 Codes = npt.NDArray[Any]
 Bound = Literal["MACs", "bytes"]
@@ -22,17 +23,57 @@ LEAST_REPEATS, MOST_REPEATS = 1, 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Roof:
-    """What one core can do at most, measured in this process.
+class Work:
+    """What an operator has to do, whoever does it.
 
     Attributes:
-        macs: multiply-accumulates of bytes per nanosecond, from registers, in the instructions that the kernels use for
-            exact int8. Layers of few bits that add in 16 bits may exceed it.
-        bytes: read per nanosecond, over and over, from as much memory as the network's weights and activations take.
+        macs: multiply-accumulates.
+        depthwise: whether they are those of a 3x3 depthwise convolution.
+        rescaled: sums of products that become stored integers.
+        weight_bytes: as they are kept in memory.
+        read: bytes of activations.
+        written: bytes of the result.
+    """
+
+    macs: int = 0
+    depthwise: bool = False
+    rescaled: int = 0
+    weight_bytes: int = 0
+    read: int = 0
+    written: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roof:
+    """What one core can do at most, per nanosecond; 0 where a rate is not known, and then not asked for.
+
+    Attributes:
+        macs: multiply-accumulates of bytes, from registers, in the instructions that the kernels use for exact int8.
+            Layers of few bits that add in 16 bits may exceed it.
+        rescaled: sums that become stored integers beside such products; their time adds to that of the products.
+        depthwise: multiply-accumulates of a 3x3 depthwise convolution, its rescales included.
+        weights: bytes read, over and over, from as much memory as the network's weights and activations take.
+        activations: bytes read from the first cache, where what was just written may lie.
     """
 
     macs: float
-    bytes: float
+    rescaled: float
+    depthwise: float
+    weights: float
+    activations: float
+
+    def nanoseconds(self, work: Work) -> tuple[float, Bound]:
+        """The least time for some work, and what asks for it."""
+        if work.depthwise and self.depthwise:
+            arithmetic = work.macs / self.depthwise
+        else:
+            arithmetic = work.macs / self.macs + (work.rescaled / self.rescaled if self.rescaled else 0.0)
+        moved = work.weight_bytes / self.weights + max(work.read, work.written) / self.activations
+        return (arithmetic, "MACs") if arithmetic > moved else (moved, "bytes")
+
+    def of(self, threads: int) -> Roof:
+        """What so many cores can do at most."""
+        return Roof(**{f.name: getattr(self, f.name) * threads for f in fields(self)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +91,8 @@ class LayerProfile:
         bytes_read: of weights and activations; 0 where the result lies in its operand's buffer.
         bytes_written: of the result.
         isa: instruction set of the kernels.
-        roof_share: time that the roof allows / time of the fastest run; 0 where there is nothing to do.
+        roof_nanoseconds: that the machine needs at least; 0 where there is nothing to do.
+        roof_share: of the time of the fastest run.
         bound: which roof, the one that asks for more time.
     """
 
@@ -64,20 +106,40 @@ class LayerProfile:
     bytes_read: int
     bytes_written: int
     isa: str
+    roof_nanoseconds: float
     roof_share: float
     bound: Bound
+
+
+FIRST_CACHE = 16 * 1024
 
 
 @cache
 def roof(isa: str, size: int) -> Roof:
     """The roof of an instruction set for networks that touch ``size`` bytes; measured once, in some milliseconds."""
-    return Roof(macs=_native.mac_roof(isa), bytes=_native.read_roof(size))
+    return Roof(
+        macs=_native.mac_roof(isa),
+        rescaled=_native.rescale_roof(isa),
+        depthwise=_native.depthwise_roof(isa),
+        weights=_native.read_roof(size),
+        activations=_native.read_roof(FIRST_CACHE),
+    )
+
+
+def touched(engine: _native.Engine) -> int:
+    """Bytes of weights and activations, rounded up to a power of two, so that few sizes are measured."""
+    return 1 << max(engine.weight_bytes + engine.arena_bytes, 1).bit_length()
 
 
 def network_roof(engine: _native.Engine) -> Roof:
     """The roof for a network in this engine."""
-    touched = max(engine.weight_bytes + engine.arena_bytes, 1)
-    return roof(engine.isa, 1 << touched.bit_length())  # few sizes, so that few are measured
+    return roof(engine.isa, touched(engine))
+
+
+def network_work(graph: Graph, engine: _native.Engine) -> list[Work]:
+    """Of every operator, in execution order; nothing for one whose result lies in its operand's buffer."""
+    operators = zip(graph.nodes, engine.operators(), strict=True)
+    return [Work() if moved_nothing else _work(graph, node, weights) for node, (weights, moved_nothing, _) in operators]
 
 
 def profile(
@@ -93,36 +155,54 @@ def profile(
     check_codes(graph, codes)
     inputs = [np.require(codes[n][:1], _type(graph, n).storage, ["C", "A"]) for n in graph.inputs]
     times = engine.profile(inputs, threads, repeats)
-    limit = network_roof(engine)
-    limit = Roof(macs=limit.macs * threads, bytes=limit.bytes * threads)
+    limit = network_roof(engine).of(threads)
     copied = [sum(_bytes(graph, n) for n in names) for names in (graph.inputs, graph.outputs)]
-    rows = [_row(engine.isa, limit, times[0], op="take inputs", bytes_read=copied[0], bytes_written=copied[0])]
-    for node, time, (weights, moved_nothing, _) in zip(graph.nodes, times[1:-1], engine.operators(), strict=True):
-        facts: dict[str, Any] = {"name": node.name, "op": node.op.name, "module": node.module}
-        if not moved_nothing:
-            facts |= _work(graph, node, weights)
-        rows.append(_row(engine.isa, limit, time, **facts))
-    rows.append(_row(engine.isa, limit, times[-1], op="give outputs", bytes_read=copied[1], bytes_written=copied[1]))
+    first, last = (Work(read=size, written=size) for size in copied)
+    rows = [_row(engine.isa, limit, times[0], first, op="take inputs")]
+    for node, time, work in zip(graph.nodes, times[1:-1], network_work(graph, engine), strict=True):
+        rows.append(_row(engine.isa, limit, time, work, name=node.name, op=node.op.name, module=node.module))
+    rows.append(_row(engine.isa, limit, times[-1], last, op="give outputs"))
     return tuple(rows)
 
 
-def _work(graph: Graph, node: Node, weights: int) -> dict[str, int]:
-    return {
-        "macs": node.op.macs([graph.operand(i) for i in node.inputs], graph.types[node.output].shape),
-        "weight_bytes": weights,
-        "bytes_read": weights + sum(_bytes(graph, n) for n in graph.activations(node)),
-        "bytes_written": _bytes(graph, node.output),
-    }
+def _work(graph: Graph, node: Node, weights: int) -> Work:
+    macs = node.op.macs([graph.operand(i) for i in node.inputs], graph.types[node.output].shape)
+    return Work(
+        macs=macs,
+        depthwise=_is_small_depthwise(graph, node),
+        rescaled=math.prod(_dims(_type(graph, node.output))) if macs else 0,
+        weight_bytes=weights,
+        read=sum(_bytes(graph, n) for n in graph.activations(node)),
+        written=_bytes(graph, node.output),
+    )
 
 
-def _row(isa: str, limit: Roof, time: tuple[int, int], **facts: Any) -> LayerProfile:
-    counts = ("macs", "weight_bytes", "bytes_read", "bytes_written")
-    known: dict[str, Any] = {"name": "", "module": "", **dict.fromkeys(counts, 0), **facts}
-    needs = {"MACs": known["macs"] / limit.macs, "bytes": (known["bytes_read"] + known["bytes_written"]) / limit.bytes}
-    bound: Bound = "MACs" if needs["MACs"] > needs["bytes"] else "bytes"
-    share = needs[bound] / time[0] if time[0] > 0 else 0.0
+def _is_small_depthwise(graph: Graph, node: Node) -> bool:
+    """Whether it is a depthwise convolution of 3x3."""
+    if not isinstance(node.op, IntConv):
+        return False
+    outputs, *window = graph.operand(node.inputs[1]).shape
+    return node.op.groups == outputs and window == [3, 3, 1]
+
+
+def _row(
+    isa: str, limit: Roof, time: tuple[int, int], work: Work, *, op: str, name: str = "", module: str = ""
+) -> LayerProfile:
+    least, bound = limit.nanoseconds(work)
     return LayerProfile(
-        **known, nanoseconds=time[0], median_nanoseconds=time[1], isa=isa, roof_share=share, bound=bound
+        name=name,
+        op=op,
+        module=module,
+        nanoseconds=time[0],
+        median_nanoseconds=time[1],
+        macs=work.macs,
+        weight_bytes=work.weight_bytes,
+        bytes_read=work.weight_bytes + work.read,
+        bytes_written=work.written,
+        isa=isa,
+        roof_nanoseconds=least,
+        roof_share=least / time[0] if time[0] > 0 else 0.0,
+        bound=bound,
     )
 
 
