@@ -12,6 +12,7 @@ from subbyte.graph.ops.conv import Conv
 from subbyte.graph.ops.linear import Linear
 from subbyte.graph.ops.mean import Mean
 from subbyte.graph.ops.rectify import Rectify
+from subbyte.graph.torch_executor import run_float
 from subbyte.quantization import layers
 from subbyte.quantization.layers import sample_limit
 from tests.quantization.nets import Net
@@ -42,8 +43,6 @@ def recipe(bias_correction):
 @pytest.mark.parametrize("arithmetic", ["m31", "m15", "shift"])
 def test_every_channel_of_every_layer_has_the_float_mean_behind_the_quantized_prefix(arithmetic):
     """The last layer's result is no longer re-rounded or clipped, so there the property is seen from outside."""
-    from subbyte.graph.torch_executor import run_float
-
     graph, x = network(), samples(64)
     exact = run_float(graph, {"x": x})["fc"].numpy()
     off = {}
@@ -53,6 +52,21 @@ def test_every_channel_of_every_layer_has_the_float_mean_behind_the_quantized_pr
         scale = q.graph.types["fc"].scale
     assert off[True].max() < 0.02 * exact.std() + scale
     assert off[False].max() > 5 * off[True].max()
+
+
+def test_later_layers_see_biases_as_integers_hold_them():
+    """Ternary weights on 2-bit codes: biases are rounded to a coarse unit, which the next layer makes good."""
+    net = Net(16)
+    net.add("a", Linear(), "x", net.weight(64, 16), net.weight(64))
+    net.add("r", Rectify(lo=0.0), "a")
+    net.add("fc", Linear(), "r", net.weight(6, 64))
+    x = np.random.default_rng(2).standard_normal((512, 16)).astype(np.float32)
+    graph = net.graph("fc")
+    low = sb.Rule(path="^a$", weights="ternary", activations="uint2")
+    mixed = sb.Recipe(name="mixed", rules=(sb.Rule(), low), methods=("bias_correction",))
+    seen = sb.quantize(graph, x, samples=512, recipe=mixed)(x)
+    exact = run_float(graph, {"x": x})["fc"].numpy()
+    assert np.abs(seen.mean(axis=0) - exact.mean(axis=0)).max() < 0.004 * exact.std()
 
 
 def test_correction_changes_biases_alone():

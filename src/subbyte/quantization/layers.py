@@ -19,7 +19,7 @@ import numpy.typing as npt
 from subbyte.errors import SubbyteError
 from subbyte.formats.qtensor import QTensor
 from subbyte.graph.ir import Graph, Node
-from subbyte.graph.ops.affine import Affine
+from subbyte.graph.ops.affine import Affine, per_channel
 from subbyte.graph.ops.rectify import rectified
 from subbyte.graph.torch_executor import FloatExecutor
 from subbyte.graph.verify import place_of
@@ -59,6 +59,15 @@ class LayerWeights:
 
     weight: QTensor
     bias: Reals
+
+    def held_bias(self, s_x: float) -> Reals:
+        """The biases as integers hold them, in units of the operand's scale times the weights'.
+
+        What a layer makes of a dead input is its bias alone; where that lies between two codes of a coarse result, the
+        rounding decides for all such pixels, and the layers behind must see the same.
+        """
+        unit = s_x * self.weight.scale.astype(np.float64)
+        return np.asarray(np.rint(self.bias / unit) * unit)
 
 
 def sample_limit(graph: Graph, wanted: int) -> int:
@@ -156,14 +165,14 @@ class _Walk:
         except SubbyteError as error:
             raise error.at(place_of(self.graph, node)) from error
         reals = layer.weight.dequantize().reshape(weight.shape)
-        tensors = torch.from_numpy(reals), torch.from_numpy(layer.bias.astype(np.float32))
-        coarse = [linear.torch(x, *tensors) for x in operand]
+        s_x = self.scheme.operand(node, node.inputs[0]).scale
+        coarse = [linear.torch(x, torch.from_numpy(reals), torch.zeros(len(reals))) for x in operand]
         if self.correct and isinstance(op, Layer):
-            shift = _means(exact) - _means(coarse)
-            coarse = [y + torch.from_numpy(shift.astype(np.float32)) for y in coarse]
-            s_x = self.scheme.operand(node, node.inputs[0]).scale
-            bias = layer.bias + shift
+            bias = _means(exact) - _means(coarse)
             layer = LayerWeights(weight=fit_bias(weight, layer.weight, bias, s_x), bias=bias)
+        held = torch.from_numpy(layer.held_bias(s_x).astype(np.float32))
+        axis = op.axis if isinstance(op, Affine) else exact[0].ndim - 1
+        coarse = [y + per_channel(held, y, axis) for y in coarse]
         self.layers[node.name] = layer
         return [rectified(op.rectify, y) for y in exact], [rectified(op.rectify, y) for y in coarse]
 
