@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from subbyte.graph.ir import IntType
+from subbyte.runtime.integers import size, span
 from subbyte.runtime.modelfile import breakdown, to_bytes
 from subbyte.summary import node_facts, summary
 from tests.runtime.small_models import METADATA, branched_model
@@ -14,11 +17,22 @@ def test_bytes_and_counts_are_those_of_the_file():
     graph = branched_model()
     facts = {f.name: f for f in node_facts(graph)}
     assert sum(f.bytes for f in facts.values()) == sum(p.nbytes for p in breakdown(graph))
-    assert facts["fc"].bytes == 160 + 5 * (4 + 2 + 4 + 1)  # trits, then scale, bias, m and n of each channel
+    constants = [
+        graph.constants["fc.weight"].scale.view(np.int32),
+        *(graph.constants[f"fc.{k}"] for k in ("bias", "m", "n")),
+    ]
+    assert facts["fc"].bytes == 160 + sum(size(5, span(c)[0]) for c in constants)  # trits, then what each channel has
+    assert 160 + 5 * 8 < facts["fc"].bytes < 160 + 5 * 11
     assert (facts["fc"].weights, facts["fc"].weight_count, facts["fc"].macs) == ("ternary", 800, 800)
     assert (facts["cat"].weights, facts["cat"].bytes, facts["cat"].accumulator_bits) == ("", 0, 0)
     text = summary(graph, METADATA)
-    assert f"file: {len(to_bytes(graph, METADATA)):,} bytes" in text
+    file = len(to_bytes(graph, METADATA))
+    assert f"file: {file:,} bytes = weights " in text
+    shares = re.search(
+        r"weights ([\d,]+) \+ biases ([\d,]+) \+ rescale ([\d,]+) \+ tables 256 \+ header ([\d,]+)", text
+    )
+    assert shares is not None
+    assert sum(int(n.replace(",", "")) for n in shares.groups()) + 256 == file
     assert "branched (w4a8, m31): 11 nodes" in text
 
 

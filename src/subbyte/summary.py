@@ -14,7 +14,7 @@ from subbyte.formats.qtensor import QTensor
 from subbyte.graph.draw import operator_text, shape_text, short, table
 from subbyte.graph.ir import Graph, IntType, Node
 from subbyte.names import printable
-from subbyte.runtime.modelfile import breakdown, to_bytes
+from subbyte.runtime.modelfile import breakdown, budget, to_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +96,8 @@ def summary(graph: Graph, metadata: Mapping[str, Any]) -> str:
     rows = [_input_row(graph, name) for name in graph.inputs] + [_row(f) for f in facts]
     headings = ("node", "operator", "shape", "result", "weights", "count", "acc bits", "MACs", "bytes")
     text = table(headings, rows, right=("count", "acc bits", "MACs", "bytes"))
-    parts: Counter[str] = Counter()
-    for part in breakdown(graph):
-        parts["weights" if part.role == "codes" else "parameters"] += part.nbytes
     size = len(to_bytes(graph, metadata))
+    shares = budget(breakdown(graph), size)
     count, macs = (sum(getattr(f, key) for f in facts) for key in ("weight_count", "macs"))
     made = ", ".join(str(metadata[key]) for key in ("recipe", "arithmetic") if key in metadata)
     return "\n".join(
@@ -107,8 +105,7 @@ def summary(graph: Graph, metadata: Mapping[str, Any]) -> str:
             text,
             f"{short(graph.name)}{f' ({printable(made)})' if made else ''}: {len(facts)} nodes, {count:,} weights, "
             f"{macs:,} multiply-accumulates per sample",
-            f"file: {size:,} bytes = weights {parts['weights']:,} + parameters {parts['parameters']:,} "
-            f"+ header {size - sum(parts.values()):,}",
+            f"file: {size:,} bytes = {' + '.join(f'{what} {n:,}' for what, n in shares.items())}",
         ]
     )
 

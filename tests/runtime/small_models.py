@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from subbyte.formats import Format, get_format
 from subbyte.formats.qtensor import QTensor
 from subbyte.graph.ir import Constant, Graph, IntType, Node
 from subbyte.graph.ops.op import Op
+from subbyte.runtime.ratios import Ratio
 
 SIX = Format(name="six", table=(-4, -2, -1, 0, 1, 2), title="six levels", source="test")
 """A format that no registry knows."""
@@ -90,6 +92,29 @@ def linear_model() -> Graph:
     x = b.input("x", [5])
     w = b.weight("fc.weight", (3, 5), get_format("int4"))
     return b.graph(b.layer("fc", ops.IntLinear(lo=0, hi=255), x, w))
+
+
+def told_model() -> Graph:
+    """A leaky layer and one behind it, whose multipliers follow from their scales, some moved a little."""
+    b = Builder("told")
+    x = b.input("x", [6])
+    w = b.weight("leaky.weight", (3, 6), get_format("int4"))
+    bias = b.ints("leaky.bias", [5, -7, 40_000])
+    scales = 2**-7, 2**-6
+    weight = b.constants[w]
+    assert isinstance(weight, QTensor)
+    above = Ratio("m31", 1.0, ((1, -3),)).pairs(weight, scales)
+    below = Ratio("m31", float(np.float32(0.1)), ((0, 2), (2, 9))).pairs(weight, scales)
+    names = [b.ints(f"leaky.{k}", v) for k, v in zip(("m", "n", "m_neg", "n_neg"), (*above, *below), strict=True)]
+    leaky = b.add("leaky", ops.IntLinear(lo=0, hi=255), [x, w, bias, *names])
+    w2 = b.weight("last.weight", (2, 3), get_format("int6"))
+    one = b.constants[w2]
+    assert isinstance(one, QTensor)
+    flat = b.constant(w2, replace(one, scale=np.float32(0.25).reshape(()), zero_point=np.array(-2, np.int32)))
+    tensor = b.constants[flat]
+    assert isinstance(tensor, QTensor)
+    m, n = (b.ints(f"last.{k}", v) for k, v in zip("mn", Ratio("m15").pairs(tensor, (2**-6, 2**-6)), strict=True))
+    return b.graph(b.add("last", ops.IntLinear(lo=3, hi=255), [leaky, flat, b.ints("last.bias", [1, 2]), m, n]))
 
 
 def branched_model(seed: int = 0) -> Graph:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import random
+import struct
+import zlib
 from typing import Any
 
 from subbyte.names import canonical_json
 from subbyte.runtime.container import seal
+from subbyte.runtime.hints import HINTS
 
 NASTY: tuple[Any, ...] = (
     0, 1, -1, 2, 3, 7, 255, 256, -32768, 65536, 2**31 - 1, 2**31, -(2**31) - 1, 2**62, 2**63, 2**64, 10**40,
@@ -21,63 +24,71 @@ NASTY: tuple[Any, ...] = (
 """Values put in place of honest ones."""
 
 
-def split(data: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes]:
-    """(tensor entries, content, tensor data) of a whole file."""
-    length = int.from_bytes(data[:8], "little")
-    outer = json.loads(data[8 : 8 + length])
-    content = json.loads(outer.pop("__metadata__")["subbyte"])
-    return outer, content, data[8 + length :]
+_HEAD = struct.Struct("<7sB32sII")
 
 
-def join(outer: dict[str, Any], content: Any, data: bytes) -> bytes:
-    """The file of these parts, with the right length and digest."""
-    metadata = {"sha256": "0" * 64, "subbyte": canonical_json(content)}
-    first = '{"__metadata__":' + canonical_json(metadata)
-    return with_header(first + ("," + canonical_json(outer)[1:] if outer else "}"), data)
+def split(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """(content, payload) of a whole file."""
+    return json.loads(header(data)), data[_start(data) :]
 
 
-def with_header(text: str, data: bytes) -> bytes:
-    """The file of this header, with the right length and digest."""
+def join(content: Any, payload: bytes) -> bytes:
+    """The file of these parts, with the right lengths and digest."""
+    return with_header(canonical_json(content), payload)
+
+
+def with_header(text: str, payload: bytes) -> bytes:
+    """The file of this header, with the right lengths and digest."""
     raw = text.encode("ascii", "backslashreplace")
-    raw += b" " * (-len(raw) % 8)
-    return seal(len(raw).to_bytes(8, "little") + raw + data)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, HINTS)
+    return with_packed(packer.compress(raw) + packer.flush(), len(raw), payload)
+
+
+def with_packed(packed: bytes, length: int, payload: bytes, fill: bytes = b"\0") -> bytes:
+    """The file of a header that is packed already and of any length that it is said to have."""
+    head = _HEAD.pack(b"subbyte", 2, bytes(32), len(packed), length)
+    return seal(head + packed + fill * (-(len(head) + len(packed)) % 8) + payload)
 
 
 def header(data: bytes) -> str:
-    """The header as text, without padding."""
-    length = int.from_bytes(data[:8], "little")
-    return data[8 : 8 + length].decode().rstrip(" ")
+    """The header as text."""
+    packed = _HEAD.unpack_from(data)[3]
+    return zlib.decompressobj(-15, zdict=HINTS).decompress(data[_HEAD.size : _HEAD.size + packed]).decode()
+
+
+def _start(data: bytes) -> int:
+    packed = _HEAD.unpack_from(data)[3]
+    return _HEAD.size + packed + -(_HEAD.size + packed) % 8
 
 
 def tamper(data: bytes, seed: int) -> bytes:
     """A file with one to three changes in its entries, content, header text or tensor data."""
     rng = random.Random(seed)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        way = rng.choices((_in_content, _in_entries, _in_text, _in_data), weights=(6, 2, 1, 3))[0]
+        ways = (_in_content, _in_size, _in_text, _in_packed, _in_data)
+        way = rng.choices(ways, weights=(6, 1, 1, 1, 3))[0]
         data = way(data, rng)
-        if way is _in_text:  # the header may be no JSON any more
+        if way in (_in_text, _in_packed):  # the header may be no JSON any more
             break
     return data
 
 
 def _in_content(data: bytes, rng: random.Random) -> bytes:
-    outer, content, rest = split(data)
+    content, rest = split(data)
     _change(content, rng)
-    return join(outer, content, rest)
+    return join(content, rest)
 
 
-def _in_entries(data: bytes, rng: random.Random) -> bytes:
-    outer, content, rest = split(data)
-    _change(outer, rng)
-    if rng.random() < 0.3:
-        rest = rest[: rng.randrange(len(rest) + 1)] if rng.random() < 0.5 else rest + bytes(rng.randrange(64))
-    return join(outer, content, rest)
+def _in_size(data: bytes, rng: random.Random) -> bytes:
+    content, rest = split(data)
+    content["codes"] += rng.choice((0, 0, 1, -1, 100, -(10**9)))
+    rest = rest[: rng.randrange(len(rest) + 1)] if rng.random() < 0.5 else rest + bytes(rng.randrange(64))
+    return join(content, rest)
 
 
 def _in_text(data: bytes, rng: random.Random) -> bytes:
-    text, rest = header(data), data[8 + int.from_bytes(data[:8], "little") :]
-    prefix = text.index('"subbyte"')
-    at = rng.randrange(prefix, len(text))
+    text, rest = header(data), data[_start(data) :]
+    at = rng.randrange(len(text))
     length = rng.randrange(1, 30)
     piece = rng.choice(
         ("", " ", "0", '"', "}", "{", "[", ",", '\\"', "\\u0000", "[" * 3000, "9" * 5000, text[at : at + length])
@@ -85,8 +96,16 @@ def _in_text(data: bytes, rng: random.Random) -> bytes:
     return with_header(text[:at] + piece + text[at + rng.choice((0, 0, length)) :], rest)
 
 
+def _in_packed(data: bytes, rng: random.Random) -> bytes:
+    """The packed header or its lengths."""
+    changed = bytearray(data)
+    for _ in range(rng.choice((1, 1, 4))):
+        changed[rng.randrange(40, _start(data))] ^= 1 << rng.randrange(8)
+    return seal(bytes(changed))
+
+
 def _in_data(data: bytes, rng: random.Random) -> bytes:
-    start = 8 + int.from_bytes(data[:8], "little")
+    start = _start(data)
     changed = bytearray(data)
     for _ in range(rng.choice((1, 1, 4, 64))):
         if start < len(changed):

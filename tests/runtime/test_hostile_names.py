@@ -13,6 +13,7 @@ from subbyte.graph.draw import draw
 from subbyte.graph.ir import Graph, Node
 from subbyte.runtime.modelfile import from_bytes, load_model_file, save_model, to_bytes
 from tests.runtime.small_models import branched_model
+from tests.runtime.tampering import header
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
@@ -64,9 +65,10 @@ def assert_inert(text: str) -> None:
 
 def test_file(graph):
     data = to_bytes(graph, {"note": HOSTILE[0] + HOSTILE[1], HOSTILE[3]: 1})
-    header = data[8 : 8 + int.from_bytes(data[:8], "little")]
-    assert_inert(header.decode("ascii"))
-    assert b"<" not in header
+    text = header(data)
+    assert text.isascii()
+    assert_inert(text)
+    assert "<" not in text
     loaded, metadata = from_bytes(data)
     assert len(loaded.nodes) == len(graph.nodes)
     assert set(HOSTILE) & set(loaded.types) == {n for n in graph.types if n.isprintable() and n in HOSTILE}

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import struct
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
-import safetensors.numpy
 
 import subbyte.graph.ops as ops
+from subbyte.arithmetic.requant import ARITHMETICS
 from subbyte.errors import FormatError, LoweringError, ModelFileError, SubbyteError
 from subbyte.formats import Format, get_format, register_format
 from subbyte.formats.qtensor import QTensor
 from subbyte.formats.registry import unregister_format
 from subbyte.graph.ir import Graph
-from subbyte.runtime.modelfile import breakdown, from_bytes, load_model_file, save_model, to_bytes
+from subbyte.runtime import integers
+from subbyte.runtime.hints import HINTS
+from subbyte.runtime.modelfile import breakdown, budget, from_bytes, load_model_file, save_model, to_bytes
+from subbyte.runtime.ratios import Ratio
 from subbyte.runtime.reference import run_reference
 from tests.e2e.random_graphs import random_graph
 from tests.limits import examples
-from tests.runtime.small_models import METADATA, SIX, Builder, branched_model, codes_for, linear_model
+from tests.runtime.small_models import METADATA, SIX, Builder, branched_model, codes_for, linear_model, told_model
 from tests.runtime.tampering import join, split
 
-MODELS = {"linear": linear_model, "branched": branched_model}
+MODELS = {"linear": linear_model, "branched": branched_model, "told": told_model}
 
 
 def assert_same(a: Graph, b: Graph) -> None:
@@ -95,66 +102,102 @@ def test_same_bytes_in_another_process():
     assert len(digests) == 1
 
 
-def test_file_is_valid_safetensors():
+def test_file_is_laid_out_as_documented():
+    """Read by the words of docs/model_file.md, with nothing of the program but the hints."""
     graph = branched_model()
-    tensors = safetensors.numpy.load(to_bytes(graph, METADATA))
-    weight = graph.constants["stem.weight"]
-    assert isinstance(weight, QTensor)
-    assert np.array_equal(tensors["scale/stem.weight"], weight.scale)
-    multipliers = [graph.constants[f"{node}.m"] for node in ("stem", "block", "sum", "avg", "fc", "side")]
-    assert np.array_equal(tensors["integers/I32"], np.concatenate(multipliers))
-    weights = [name for name, c in graph.constants.items() if isinstance(c, QTensor)]
-    assert {f"codes/{name}" for name in weights} <= set(tensors)
+    data = to_bytes(graph, METADATA)
+    magic, version, digest, packed, length = struct.unpack_from("<7sB32sII", data)
+    assert (magic, version) == (b"subbyte", 2)
+    assert hashlib.sha256(data[:8] + bytes(32) + data[40:]).digest() == digest
+    text = zlib.decompressobj(-15, zdict=HINTS).decompress(data[48 : 48 + packed])
+    content = json.loads(text)
+    assert len(text) == length
+    payload = data[-(-(48 + packed) // 8) * 8 :]
+    codes, rest = payload[: content["codes"]], payload[content["codes"] :]
+    weights = [c for n in graph for c in map(graph.constants.get, n.inputs) if isinstance(c, QTensor)]
+    assert codes == b"".join(w.pack() for w in weights)
+    stem = content["graph"]["nodes"][0]["inputs"]
+    bits, least = stem[1]["scale"]  # the first integers of the payload: the bits of four float32
+    stream = int.from_bytes(rest[: (4 * bits + 7) // 8], "little")
+    values = [least + (stream >> i * bits & (1 << bits) - 1) for i in range(4)]
+    assert np.array_equal(np.array(values, np.int32).view(np.float32), graph.constants["stem.weight"].scale)
 
 
 def test_breakdown_is_the_file_to_the_byte():
     graph = branched_model()
     data = to_bytes(graph, METADATA)
     parts = breakdown(graph)
-    assert len(data) == 8 + int.from_bytes(data[:8], "little") + sum(p.nbytes for p in parts)
+    packed = int.from_bytes(data[40:44], "little")
+    assert len(data) == -(-(48 + packed) // 8) * 8 + sum(p.nbytes for p in parts)
     sizes = {(p.role, p.constant): p.nbytes for p in parts}
     assert len(sizes) == len(parts)
     assert sizes["codes", "fc.weight"] == 800 // 5  # ternary: five codes in a byte
     assert sizes["codes", "side.weight"] == 320 * 3 // 8
-    assert sizes["integers", "stem.n"] == 4
-    assert ("zero", "side.weight") in sizes
+    assert sizes["n", "stem.n"] == 1  # 36..39: two bits each
+    assert sizes["zero", "side.weight"] == 1
     assert ("zero", "fc.weight") not in sizes
     assert {p.node for p in parts if p.constant.startswith("fc.")} == {"fc"}
+    shares = budget(parts, len(data))
+    assert sum(shares.values()) == len(data)
+    assert shares["weights"] == sum(p.nbytes for p in parts if p.role == "codes")
+    assert shares["biases"] == sum(p.nbytes for p in parts if p.constant.endswith(".bias"))
+    assert shares["tables"] == 256
 
 
-def told_scales(graph: Graph) -> np.ndarray:
-    """What the multipliers of the linear model say that its weight's scales are."""
-    x, y, m, n = graph.types["x"], graph.types["fc"], graph.constants["fc.m"], graph.constants["fc.n"]
-    return np.float32(m * 2.0**-n * y.scale / x.scale)
-
-
-@pytest.mark.parametrize("change", ["none", "one bit", "no multiplier", "per tensor"])
-def test_scales_that_multipliers_tell_are_left_out(change):
-    graph = linear_model()
-    weight, m = graph.constants["fc.weight"], graph.constants["fc.m"]
-    scale = told_scales(graph)
-    if change == "one bit":
-        scale[1] = np.nextafter(scale[1], np.float32(1))
-    if change == "per tensor":
-        weight, scale = dataclasses.replace(weight, zero_point=np.zeros((), np.int32)), scale[0].reshape(())
+@pytest.mark.parametrize("change", ["none", "one", "far", "shift", "no multiplier", "channels", "slope"])
+def test_multipliers_that_scales_tell_are_left_out(change):
+    """Moved by little is told too; anything else is stored."""
+    graph = told_model()
+    constants = dict(graph.constants)
+    if change in {"one", "far"}:
+        constants["leaky.m"] = constants["leaky.m"] + np.array([0, 0, 5 if change == "one" else 300], np.int32)
+    if change == "shift":
+        constants["leaky.n"] = constants["leaky.n"] + np.array([0, 1, 0], np.int32)
     if change == "no multiplier":
-        m = m * np.array([1, 0, 1], np.int32)
-    changes = {"fc.weight": dataclasses.replace(weight, scale=scale), "fc.m": m}
-    graph = graph.evolve(constants={**graph.constants, **changes})
-    data = to_bytes(graph, {})
-    assert ("scale/fc.weight" in split(data)[0]) == (change != "none")
+        constants["leaky.m"] = constants["leaky.m"] * np.array([1, 0, 1], np.int32)
+    if change == "slope":
+        constants["leaky.m_neg"] = -constants["leaky.m_neg"]
+    if change == "channels":
+        weight = constants["leaky.weight"]
+        constants["leaky.weight"] = dataclasses.replace(
+            weight, axis=1, scale=np.linspace(0.1, 0.2, 6, dtype=np.float32), zero_point=np.zeros(6, np.int32)
+        )
+    changed = graph.evolve(constants=constants)
+    data = to_bytes(changed, {})
     loaded, _ = from_bytes(data)
-    assert_same(graph, loaded)
+    assert_same(changed, loaded)
+    told = {p.constant for p in breakdown(changed) if p.format == "ratio"}
+    last = {"last.m", "last.n"}
+    above, below = {"leaky.m", "leaky.n"}, {"leaky.m_neg", "leaky.n_neg"}
+    expected = {
+        "none": above | below, "one": above | below, "slope": above | below, "channels": set(),
+        "far": below, "shift": below, "no multiplier": below,
+    }  # fmt: skip
+    assert told == last | expected[change]
 
 
-def test_scales_that_multipliers_tell_are_not_written():
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+def test_multipliers_of_every_arithmetic_are_told(arithmetic):
     graph = linear_model()
-    scale = told_scales(graph)
-    weight = dataclasses.replace(graph.constants["fc.weight"], scale=scale)
-    outer, content, rest = split(to_bytes(graph.evolve(constants={**graph.constants, "fc.weight": weight}), {}))
-    outer["scale/fc.weight"] = {"dtype": "F32", "shape": [3], "data_offsets": [len(rest), len(rest) + 12]}
+    weight = dataclasses.replace(graph.constants["fc.weight"], scale=np.float32([0.5, 2.0**-9, 2.0**-70]))
+    m, n = Ratio(arithmetic).pairs(weight, (graph.types["x"].scale, graph.types["fc"].scale))
+    assert (m[2], n[2]) == (0, 1)
+    graph = graph.evolve(constants={**graph.constants, "fc.weight": weight, "fc.m": m, "fc.n": n})
+    assert {p.constant for p in breakdown(graph) if p.format == "ratio"} == {"fc.m", "fc.n"}
+    assert_same(graph, from_bytes(to_bytes(graph, {}))[0])
+
+
+def test_multipliers_that_scales_tell_are_not_written():
+    """The same multipliers, spelled out."""
+    graph = told_model()
+    content, rest = split(to_bytes(graph, {}))
+    inputs = content["graph"]["nodes"][1]["inputs"]
+    for at, name in ((3, "last.m"), (4, "last.n")):
+        bits, least = integers.span(graph.constants[name])
+        inputs[at] = {"shape": [2], "bits": [bits, least]}
+        rest += integers.pack(graph.constants[name], bits, least)
     with pytest.raises(ModelFileError, match="differs"):
-        from_bytes(join(outer, content, rest + scale.tobytes()))
+        from_bytes(join(content, rest))
 
 
 def test_constants_are_shared_and_unread_ones_left_out():
@@ -177,6 +220,7 @@ def test_loading_and_running_needs_neither_torch_nor_onnx(tmp_path):
 import sys
 import numpy as np
 from subbyte.runtime.modelfile import load_model_file
+from subbyte.runtime.ratios import Ratio
 from subbyte.runtime.reference import run_reference
 graph, _ = load_model_file(sys.argv[1])
 run_reference(graph, {"image": np.zeros((1, 8, 6, 3), np.uint8)})

@@ -77,6 +77,26 @@ def multiplier(ratio: float, arithmetic: Arithmetic) -> tuple[int, int]:
     return (m, n) if n <= MAX_SHIFT else (0, 1)
 
 
+def multipliers(
+    ratios: npt.NDArray[np.float64], arithmetic: str
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """``multiplier`` of every entry of an array: (m, n).
+
+    Raises:
+        LoweringError: as there.
+    """
+    mantissa, exponent = np.frexp(ratios)
+    exponent = exponent.astype(np.int64)
+    bits = _MANTISSA_BITS.get(arithmetic, 1)
+    m = np.rint(np.ldexp(mantissa, bits))
+    n = bits - exponent
+    usual = np.isfinite(ratios) & (ratios > 0) & (m < 1 << bits) & (n >= 1) & (n <= MAX_SHIFT) & (arithmetic != "shift")
+    whole, shift = np.where(usual, m, 0).astype(np.int64), np.where(usual, n, 1)
+    for i in np.flatnonzero(~usual):  # the few that are rounded up, vanish or are refused
+        whole.flat[i], shift.flat[i] = multiplier(float(ratios.flat[i]), arithmetic)  # type: ignore[arg-type]
+    return whole, shift
+
+
 def _shift_multiplier(ratio: float, mantissa: float, n: int) -> tuple[int, int]:
     if mantissa != 0.5:
         raise LoweringError(

@@ -45,7 +45,7 @@ def describe(graph: Graph, metadata: dict[str, Any], file_bytes: int) -> dict[st
     """Everything that ``inspect`` shows of an integer model, as JSON values."""
     from dataclasses import asdict
 
-    from subbyte.runtime.modelfile import breakdown
+    from subbyte.runtime.modelfile import breakdown, budget
     from subbyte.summary import node_facts
 
     parts = breakdown(graph)
@@ -56,6 +56,7 @@ def describe(graph: Graph, metadata: dict[str, Any], file_bytes: int) -> dict[st
         "interface": _interface(graph),
         "nodes": [{**asdict(node), "shape": _dims(node.shape)} for node in node_facts(graph)],
         "constants": [{**asdict(part), "shape": list(part.shape)} for part in parts],
+        "budget": budget(parts, file_bytes),
         "header_bytes": file_bytes - data,
         "data_bytes": data,
         "file_bytes": file_bytes,

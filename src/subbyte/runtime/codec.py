@@ -1,4 +1,4 @@
-"""Integer graphs as the content and tensors of a model file, and back; knows graphs, not bytes on disk.
+"""Integer graphs as the content and payload of a model file, and back; knows graphs, not bytes on disk.
 
 The content leaves out what goes without saying: attributes at their usual value, a node's output, module and zero point
 where they are its name, its name and 0, and the shapes of results, which the operators compute.
@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import numpy.typing as npt
-
 from subbyte.errors import SubbyteError
 from subbyte.graph.ir import Graph, IntType, Node, Shape, TensorType
 from subbyte.runtime.attributes import decode_float, decode_op, encode_float, encode_op
 from subbyte.runtime.constants import Part, Reader, Writer
-from subbyte.runtime.container import broken, exact_keys, integers, shown
+from subbyte.runtime.container import broken, exact_keys, shown, whole_numbers
 from subbyte.runtime.described import Formats, checked_name, dims, mapping, sequence, without
 
 USUAL: Final[Mapping[str, Any]] = {
@@ -33,8 +31,8 @@ USUAL: Final[Mapping[str, Any]] = {
 _NODE = {"name", "op", "attributes", "inputs", "output", "module", "format", "scale", "zero_point"}
 
 
-def encode(graph: Graph) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]], list[Part]]:
-    """(content, tensors, what each constant takes) of a verified integer graph; constants that no node reads go."""
+def encode(graph: Graph) -> tuple[dict[str, Any], bytes, list[Part]]:
+    """(content, payload, what each constant takes) of a verified integer graph; constants that no node reads go."""
     formats = Formats()
     writer = Writer(graph, formats)
     described = {
@@ -43,11 +41,12 @@ def encode(graph: Graph) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]], l
         "outputs": list(graph.outputs),
         "nodes": [_encode_node(graph, node, writer) for node in graph],
     }
-    return {"formats": formats.described(), "graph": described}, writer.tensors(), writer.parts
+    content = {"codes": writer.codes_bytes, "formats": formats.described(), "graph": described}
+    return content, writer.payload(), writer.parts
 
 
-def decode(content: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> Graph:
-    """The graph of ``encode``'s result; tensors that no constant claims are the caller's to refuse.
+def decode(content: Mapping[str, Any], payload: memoryview) -> Graph:
+    """The graph of ``encode``'s result.
 
     Raises:
         SubbyteError: something is malformed; whether the graph makes sense is ``verify``'s question.
@@ -59,8 +58,10 @@ def decode(content: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) 
         name, kind = _decode_input(entry, formats)
         types[name] = kind
     inputs = tuple(types)
-    reader = Reader(tensors, formats)
+    codes = whole_numbers([content["codes"]], "codes", 0, len(payload))[0]
+    reader = Reader(payload, codes, formats)
     nodes = [_decode_node(n, i, types, reader, formats) for i, n in enumerate(sequence(raw["nodes"], "nodes"))]
+    reader.finish()
     return Graph(
         name=checked_name(raw["name"], "graph", empty=True),
         inputs=inputs,
@@ -79,7 +80,7 @@ def _type(graph: Graph, name: str, formats: Formats) -> dict[str, Any]:
 
 
 def _decode_type(entry: Mapping[str, Any], shape: Shape, formats: Formats, place: str) -> IntType:
-    zero = integers([entry["zero_point"]], place, -(2**31), 2**31 - 1)[0]
+    zero = whole_numbers([entry["zero_point"]], place, -(2**31), 2**31 - 1)[0]
     scale = decode_float(entry["scale"], place)
     return IntType(shape=shape, format=formats[entry["format"]], scale=scale, zero_point=zero)
 

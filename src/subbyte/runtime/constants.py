@@ -1,9 +1,9 @@
-"""Constants of integer graphs as the tensors of a model file, and back.
+"""Constants of integer graphs as the payload of a model file, and back.
 
-A quantized tensor is ``codes/<name>`` (packed by its format's rule), ``scale/<name>`` unless its layer's multipliers
-say the same, and ``zero/<name>`` unless all zero points are 0. All other constants are integers, in the narrowest
-element type that holds them; those of one element type lie one after the other in ``integers/<type>``, in the order in
-which the nodes read them.
+The payload is the codes of all quantized tensors in the order in which the nodes read them, each packed by its format's
+rule, and behind them all other constants in the same order: scales (the bits of their float32), zero points, biases,
+tables, each in the fewest bits that hold it (``integers.py``). Multipliers that a layer's scales tell are not there
+(``ratios.py``).
 """
 
 from __future__ import annotations
@@ -16,33 +16,45 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from subbyte.arithmetic.requant import ARITHMETICS
 from subbyte.errors import FormatError, SubbyteError
 from subbyte.formats.packing import get_packing
 from subbyte.formats.qtensor import QTensor
 from subbyte.graph.ir import Constant, Graph, IntType, Node
-from subbyte.runtime.container import DTYPES, MAX_RANK, broken, exact_keys, integers, shown
+from subbyte.runtime import integers
+from subbyte.runtime.attributes import decode_float, encode_float
+from subbyte.runtime.container import MAX_RANK, broken, exact_keys, shown, whole_numbers
 from subbyte.runtime.described import Formats, checked_name, dims, mapping, without
 from subbyte.runtime.native_plan import OPERANDS
+from subbyte.runtime.ratios import Ratio, find_ratio, tells
 
 Array = npt.NDArray[Any]
 
-CODES, SCALE, ZERO, INTEGERS = "codes/", "scale/", "zero/", "integers/"
-_NARROW: Final[Mapping[str, str]] = {"U8": "uint8", "I8": "int8", "I16": "int16", "I32": "int32"}
-"""Element types of integer constants, in the order in which the first that fits is taken."""
+_STORED: Final = ("uint8", "int8", "int16", "int32")
+"""Element types of integer constants in memory."""
 
-_WEIGHT, _M, _N = 1, 3, 4
+_WEIGHT = 1
+_PAIRS: Final = (3, 5)
+"""Where a layer's multipliers stand, each followed by the shifts: those of sums, and those of negative sums."""
+
 _LAYERS = ("int_conv", "int_linear")
+_KEYS: Final[Mapping[str, tuple[set[str], set[str]]]] = {
+    "format": ({"format", "shape", "scale"}, {"axis", "zero"}),
+    "ratio": ({"ratio"}, {"times", "moved"}),
+    "bits": ({"bits", "shape"}, {"as"}),
+}
+"""By the key that tells a description's kind: the keys that it has, and those that it may have beside ``name``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What a constant, or one aspect of it, takes in the file.
+    """What a constant, or one aspect of it, takes in the payload.
 
     Attributes:
         node: that reads it first.
         constant: its name.
-        role: ``codes``, ``scale``, ``zero`` or ``integers``.
-        format: of the codes, or the element type.
+        role: ``codes``, ``scale``, ``zero``, or what the operand is to the operator: ``bias``, ``m``, ``table``, ...
+        format: of the codes; ``ratio`` where scales tell it; else bits per value.
         shape: of the constant, or of the scales and zero points.
         nbytes: size in the file.
     """
@@ -56,7 +68,7 @@ class Part:
 
 
 class Writer:
-    """Describes constants at their first use and collects their tensors.
+    """Describes constants at their first use and collects their bytes.
 
     Args:
         graph: verified.
@@ -68,64 +80,104 @@ class Writer:
         self.formats = formats
         self.parts: list[Part] = []
         self._seen: set[str] = set()
-        self._tensors: dict[str, Array] = {}
-        self._integers: dict[str, list[Array]] = {}
+        self._codes: list[bytes] = []
+        self._integers: list[bytes] = []
+
+    @property
+    def codes_bytes(self) -> int:
+        """Bytes of all packed codes."""
+        return sum(map(len, self._codes))
+
+    def payload(self) -> bytes:
+        """Codes, then everything else."""
+        return b"".join([*self._codes, *self._integers])
 
     def operands(self, node: Node) -> list[Any]:
         """The node's inputs: names of values and of constants met before, descriptions of new constants."""
-        return [self._operand(node, position) for position in range(len(node.inputs))]
+        ratios = self._ratios(node)
+        return [self._operand(node, position, ratios.get(position)) for position in range(len(node.inputs))]
 
-    def tensors(self) -> dict[str, Array]:
-        """All tensors of the file by key."""
-        joined = {INTEGERS + kind: np.concatenate(arrays) for kind, arrays in self._integers.items()}
-        return {**self._tensors, **joined}
-
-    def _operand(self, node: Node, position: int) -> Any:
+    def _operand(self, node: Node, position: int, told: dict[str, Any] | None) -> Any:
         name = node.inputs[position]
         if name in self.graph.types or name in self._seen:
             return name
         self._seen.add(name)
         constant = self.graph.constants[name]
-        entry = self._weight if isinstance(constant, QTensor) else self._array
-        return without(
-            {"name": name, **entry(node, name, constant)}, {"name": usual_name(node.name, node.op.name, position)}
-        )
+        if told is not None:
+            entry = told
+            self.parts.append(Part(node.name, name, operand_role(node.op.name, position), "ratio", constant.shape, 0))
+        elif isinstance(constant, QTensor):
+            entry = self._weight(node, name, constant)
+        else:
+            bits = self._add(node, name, operand_role(node.op.name, position), constant)
+            entry = {"shape": list(constant.shape), "bits": bits, "as": constant.dtype.name}
+            entry = without(entry, {"as": "int32"})
+        return without({"name": name, **entry}, {"name": usual_name(node.name, node.op.name, position)})
 
-    def _array(self, node: Node, name: str, constant: Any) -> dict[str, Any]:
-        kind, narrow = _narrow(constant)
-        self._integers.setdefault(kind, []).append(narrow.reshape(-1))
-        self.parts.append(Part(node.name, name, "integers", kind, narrow.shape, narrow.nbytes))
-        return without({kind: list(narrow.shape), "as": constant.dtype.name}, {"as": "int32"})
+    def _ratios(self, node: Node) -> dict[int, dict[str, Any]]:
+        """Descriptions, by position, of multipliers and shifts that scales tell."""
+        x, out = (self.graph.types.get(v) for v in (node.inputs[0], node.output))
+        weight = self.graph.constants.get(node.inputs[_WEIGHT]) if node.op.name in _LAYERS else None
+        if not isinstance(weight, QTensor) or not isinstance(x, IntType) or not isinstance(out, IntType):
+            return {}
+        found: dict[int, dict[str, Any]] = {}
+        beside: tuple[Array, Array] | None = None
+        for at in (p for p in _PAIRS if p + 1 < len(node.inputs)):
+            names = node.inputs[at : at + 2]
+            m, n = map(self.graph.constants.get, names)
+            assert isinstance(m, np.ndarray)
+            assert isinstance(n, np.ndarray)
+            new = len({*names}) == 2 and all(i not in self._seen and node.inputs.count(i) == 1 for i in names)
+            ratio = find_ratio(weight, (x.scale, out.scale), m, n, beside) if new else None
+            if ratio is not None:
+                moved = [v for pair in ratio.moved for v in pair]
+                told = {"ratio": ratio.arithmetic, "times": encode_float(ratio.times), "moved": moved}
+                found[at] = without(told, {"times": encode_float(1.0), "moved": []})
+                found[at + 1] = {"ratio": ratio.arithmetic}
+            beside = (m, n)
+        return found
 
-    def _weight(self, node: Node, name: str, weight: Any) -> dict[str, Any]:
+    def _weight(self, node: Node, name: str, weight: QTensor) -> dict[str, Any]:
         packed = get_packing(weight.format.packing).pack(weight.codes, weight.format.levels)
-        self._add(node, name, CODES, weight.format.name, np.frombuffer(packed, dtype=np.uint8), weight.shape)
-        if not _goes_without_saying(self.graph, node, name, weight):
-            self._add(node, name, SCALE, "F32", weight.scale, weight.scale.shape)
-        if weight.zero_point.any():
-            kind, zero = _narrow(weight.zero_point)
-            self._add(node, name, ZERO, kind, zero, zero.shape)
+        self._codes.append(packed)
+        self.parts.append(Part(node.name, name, "codes", weight.format.name, weight.shape, len(packed)))
         entry = {"format": self.formats.name(weight.format), "shape": list(weight.shape), "axis": weight.axis}
+        each = weight.scale.ndim == 1
+        real = (
+            self._add(node, name, "scale", weight.scale.view(np.int32)) if each else encode_float(float(weight.scale))
+        )
+        entry["scale"] = real
+        if weight.zero_point.any():
+            entry["zero"] = self._add(node, name, "zero", weight.zero_point) if each else int(weight.zero_point)
         return without(entry, {"axis": 0})
 
-    def _add(self, node: Node, name: str, role: str, format: str, array: Array, shape: tuple[int, ...]) -> None:
-        self._tensors[role + name] = array
-        self.parts.append(Part(node.name, name, role[:-1], format, shape, array.nbytes))
+    def _add(self, node: Node, name: str, role: str, values: Array) -> list[int]:
+        """Store integers; returns (bits, least)."""
+        bits, least = integers.span(values)
+        raw = integers.pack(values, bits, least)
+        self._integers.append(raw)
+        self.parts.append(Part(node.name, name, role, f"{bits} bits", values.shape, len(raw)))
+        return [bits, least]
 
 
 class Reader:
-    """Takes constants from tensors where nodes describe them.
+    """Takes constants from a payload where nodes describe them.
 
     Args:
-        tensors: of the file by key; those that no description claims are the caller's to refuse.
+        payload: of the file.
+        codes: how many of its bytes are codes.
         formats: of the file.
     """
 
-    def __init__(self, tensors: Mapping[str, Array], formats: Formats) -> None:
+    def __init__(self, payload: memoryview, codes: int, formats: Formats) -> None:
         self.constants: dict[str, Constant] = {}
-        self._tensors = tensors
         self._formats = formats
-        self._taken = dict.fromkeys(_NARROW, 0)
+        self._codes, self._integers = payload[:codes], payload[codes:]
+
+    def finish(self) -> None:
+        """Refuse bytes that no constant took."""
+        if left := len(self._codes) + len(self._integers):
+            raise broken(f"{left} bytes belong to no constant", "constants fill the payload")
 
     def operands(self, raw: Sequence[Any], node: str, op: str, scales: tuple[float, float] | None) -> tuple[str, ...]:
         """Names of a node's inputs; the constants described there are known from now on.
@@ -137,64 +189,61 @@ class Reader:
             scales: of the node's first input and of its result; None where it has no such input.
         """
         place = f"node {shown(node)}"
-        entries = [entry if isinstance(entry, str) else self._entry(entry, place) for entry in raw]
-        names = [
-            checked_name(e if isinstance(e, str) else e.get("name", usual_name(node, op, i)), place)
-            for i, e in enumerate(entries)
-        ]
-        new = [(name, e) for name, e in zip(names, entries, strict=True) if isinstance(e, dict)]
-        for name, _ in new:
-            if [n for n, _ in new].count(name) > 1 or name in self.constants:
+        names: list[str] = []
+        shifts: Array | None = None
+        for position, entry in enumerate(raw):
+            if isinstance(entry, str):
+                names.append(checked_name(entry, place))
+                continue
+            kind, described = _entry(entry, place)
+            name = checked_name(described.get("name", usual_name(node, op, position)), place)
+            if name in self.constants:
                 raise broken(f"constant {shown(name)} is described twice", "a constant is described once", place)
-        for name, entry in new:
-            if "format" not in entry:
-                self.constants[name] = self._array(entry, f"constant {shown(name)}")
-        told = _told(scales, *(self.constants.get(n) for n in names[_M : _N + 1])) if op in _LAYERS else None
-        for name, entry in new:
-            if "format" in entry:
-                first = told if names.index(name) == _WEIGHT else None
-                self.constants[name] = self._weight(name, entry, first, f"constant {shown(name)}")
+            where = f"constant {shown(name)}"
+            if kind == "ratio" and position in _PAIRS and op in _LAYERS:
+                weight = self.constants.get(names[_WEIGHT])
+                self.constants[name], shifts = _multipliers(described, weight, scales, where)
+            elif kind == "ratio":
+                if shifts is None or position - 1 not in _PAIRS:
+                    raise broken("shifts without multipliers", "scales tell both, or neither", where)
+                self.constants[name], shifts = shifts, None
+            else:
+                self.constants[name] = (
+                    self._weight(described, where) if kind == "format" else self._array(described, where)
+                )
+            names.append(name)
         return tuple(names)
 
-    def _entry(self, raw: Any, place: str) -> dict[str, Any]:
-        entry = mapping(raw, place)
-        kinds = [k for k in _NARROW if k in entry]
-        keys = {"format", "shape", "axis"} if "format" in entry else {*kinds[:1], "as"}
-        exact_keys({"name": "", "axis" if "format" in entry else "as": "", **entry}, {"name", *keys}, place)
-        return entry
-
     def _array(self, entry: Mapping[str, Any], place: str) -> Array:
-        kind = next((k for k in _NARROW if k in entry), None)
-        if kind is None:
-            raise broken(f"it is {shown(entry)}", f"a constant has a format or one of {', '.join(_NARROW)}", place)
         dtype = entry.get("as", "int32")
-        if not isinstance(dtype, str) or dtype not in _NARROW.values():
-            raise broken(f"the element type {shown(dtype)}", f"it is one of {', '.join(_NARROW.values())}", place)
-        shape, start = dims(entry[kind], place), self._taken[kind]
-        end = self._taken[kind] = start + math.prod(shape)
-        pool = self._tensor(INTEGERS + kind, place)
-        if pool.ndim != 1 or pool.dtype != np.dtype(DTYPES[kind]) or end > len(pool):
-            rule = f"{INTEGERS}{kind} is a row of {kind} that holds every constant"
-            raise broken(f"elements {start}..{end} of {pool.dtype}{list(pool.shape)}", rule, place)
-        return _widen(pool[start:end].reshape(shape), dtype, place)
+        if not isinstance(dtype, str) or dtype not in _STORED:
+            raise broken(f"the element type {shown(dtype)}", f"it is one of {', '.join(_STORED)}", place)
+        shape = dims(entry["shape"], place)
+        return self._take(entry["bits"], math.prod(shape), dtype, place).reshape(shape)
 
-    def _weight(self, name: str, entry: Mapping[str, Any], told: Array | None, place: str) -> QTensor:
+    def _weight(self, entry: Mapping[str, Any], place: str) -> QTensor:
         format = self._formats[entry["format"]]
         shape = dims(entry["shape"], place)
-        packed = self._tensor(CODES + name, place)
-        scale = told if told is not None and SCALE + name not in self._tensors else self._tensor(SCALE + name, place)
-        zero = self._tensors.get(ZERO + name, np.zeros(scale.shape, dtype=np.int32))
-        if packed.dtype != np.uint8 or packed.ndim != 1 or scale.dtype != np.float32:
-            raise broken(f"codes {packed.dtype}, scales {scale.dtype}", "codes are U8 of rank 1 and scales F32", place)
-        if format.levels > 256:
-            raise broken(f"format {format.name!r} has {format.levels} levels", "codes of constants are bytes", place)
-        codes = get_packing(format.packing).unpack(packed.tobytes(), math.prod(shape), format.levels)
+        axis = whole_numbers([entry.get("axis", 0)], place, 0, MAX_RANK)[0]
+        if format.levels > 256 or axis >= len(shape):
+            seen = f"format {format.name!r} has {format.levels} levels, axis {axis} of {len(shape)}"
+            raise broken(seen, "codes of constants are bytes, and their axis is one of theirs", place)
+        packing, count = get_packing(format.packing), math.prod(shape)
+        raw, self._codes = self._cut(self._codes, packing.size(count), place)
+        codes = packing.unpack(raw, count, format.levels)
+        scale, zero = self._scale(entry["scale"], shape[axis], place), entry.get("zero", 0)
+        if scale.ndim == 0:
+            zeros = np.array(whole_numbers([zero], place, -(2**31), 2**31 - 1)[0], np.int32)
+        else:
+            zeros = (
+                self._take(zero, shape[axis], "int32", place) if "zero" in entry else np.zeros(shape[axis], np.int32)
+            )
         tensor = QTensor(
             codes=codes.reshape(shape).astype(np.uint8, copy=False),
             format=format,
-            scale=scale.astype(np.float32),
-            zero_point=_widen(zero, "int32", place),
-            axis=integers([entry.get("axis", 0)], place, 0, MAX_RANK)[0],
+            scale=scale,
+            zero_point=zeros,
+            axis=axis,
         )
         try:
             tensor.check()
@@ -202,53 +251,68 @@ class Reader:
             raise FormatError(error.seen, error.rule, error.remedy, place) from error
         return tensor
 
-    def _tensor(self, key: str, place: str) -> Array:
-        if key not in self._tensors:
-            raise broken(f"tensor {key!r} is missing", "each constant has its tensors in the file", place)
-        return self._tensors[key]
+    def _scale(self, raw: Any, channels: int, place: str) -> npt.NDArray[np.float32]:
+        if not isinstance(raw, str):
+            return self._take(raw, channels, "int32", place).view(np.float32)
+        with np.errstate(over="ignore"):
+            return np.array(decode_float(raw, place), np.float32)
+
+    def _take(self, raw: Any, count: int, dtype: str, place: str) -> Array:
+        """The next integers of the payload."""
+        bits, least = whole_numbers(raw, place, -(2**31), 2**31 - 1, count=2)
+        limits = np.iinfo(dtype)
+        if not (1 <= bits <= integers.WIDEST and limits.min <= least <= limits.max):
+            rule = f"integers are stored in 1..{integers.WIDEST} bits, above a least value that {dtype} holds"
+            raise broken(f"{bits} bits above {least}", rule, place)
+        data, self._integers = self._cut(self._integers, integers.size(count, bits), place)
+        try:
+            values = integers.unpack(data, count, bits, least)
+        except SubbyteError as error:
+            raise FormatError(error.seen, error.rule, error.remedy, place) from error
+        if int(values.max()) > limits.max:
+            raise broken(f"values {values.min()}..{values.max()}", f"values fit {dtype}", place)
+        return values.astype(dtype)
+
+    def _cut(self, data: memoryview, size: int, place: str) -> tuple[bytes, memoryview]:
+        if size > len(data):
+            raise broken(f"{size} bytes of {len(data)} that are left", "constants lie inside the payload", place)
+        return bytes(data[:size]), data[size:]
+
+
+def operand_role(op: str, position: int) -> str:
+    """What an operand is to its operator: ``weight``, ``bias``, ``m``, ..., or its position."""
+    return OPERANDS.get(op, {}).get(position, str(position))
 
 
 def usual_name(node: str, op: str, position: int) -> str:
     """The name that a constant has unless the file gives another: its node's and its role's."""
-    return f"{node}.{OPERANDS.get(op, {}).get(position, position)}"
+    return f"{node}.{operand_role(op, position)}"
 
 
-def _goes_without_saying(graph: Graph, node: Node, name: str, weight: QTensor) -> bool:
-    """Whether the layer's multipliers give exactly the weight's scales."""
-    x, out = graph.types.get(node.inputs[0]), graph.types[node.output]
-    if node.op.name not in _LAYERS or node.inputs.index(name) != _WEIGHT or weight.axis != 0:
-        return False
-    if not isinstance(x, IntType) or not isinstance(out, IntType):
-        return False
-    told = _told((x.scale, out.scale), *(graph.constants.get(n) for n in node.inputs[_M : _N + 1]))
-    return told is not None and np.array_equal(told, weight.scale)
+def _entry(raw: Any, place: str) -> tuple[str, dict[str, Any]]:
+    """(kind, description) of a constant."""
+    entry = mapping(raw, place)
+    kind = next((k for k in _KEYS if k in entry), "bits")
+    needed, optional = _KEYS[kind]
+    exact_keys(entry, needed | ((optional | {"name"}) & set(entry)), place)
+    return kind, entry
 
 
-def _told(scales: tuple[float, float] | None, *multipliers: Constant | None) -> Array | None:
-    """Scales of a layer's weights, ``m * 2**-n * s_out / s_in`` in float64, as float32; None where they say nothing."""
-    arrays = [a for a in multipliers if isinstance(a, np.ndarray) and a.dtype == np.int32 and a.ndim == 1]
-    if scales is None or len(arrays) != 2 or arrays[0].shape != arrays[1].shape:
-        return None
-    m, n = (a.astype(np.int64) for a in arrays)
-    if np.any(m <= 0) or np.any(n < 0) or np.any(n > 62):
-        return None
-    with np.errstate(all="ignore"):
-        told = (np.ldexp(m.astype(np.float64), -n) * scales[1] / scales[0]).astype(np.float32)
-    return told if np.all(np.isfinite(told)) and np.all(told > 0) else None
-
-
-def _narrow(array: Array) -> tuple[str, Array]:
-    """The first element type of ``_NARROW`` that holds all these integers, and the same integers in it."""
-    lo, hi = int(array.min()), int(array.max())
-    kinds = ((kind, np.iinfo(dtype)) for kind, dtype in _NARROW.items())
-    kind, limits = next((k, i) for k, i in kinds if i.min <= lo and hi <= i.max)
-    return kind, array.astype(limits.dtype)
-
-
-def _widen(array: Array, dtype: str, place: str) -> Array:
-    if array.dtype.kind not in "iu":
-        raise broken(f"{array.dtype} is to become {dtype}", "integer constants are stored as integers", place)
-    limits = np.iinfo(dtype)
-    if int(array.min()) < limits.min or int(array.max()) > limits.max:
-        raise broken(f"values {array.min()}..{array.max()}", f"values fit {dtype}", place)
-    return array.astype(dtype)
+def _multipliers(
+    entry: Mapping[str, Any], weight: Constant | None, scales: tuple[float, float] | None, place: str
+) -> tuple[Array, Array]:
+    """(m, n) as the layer's scales tell them."""
+    arithmetic = entry["ratio"]
+    if not isinstance(weight, QTensor) or not tells(weight) or scales is None or arithmetic not in ARITHMETICS:
+        rule = "multipliers follow from the scales of a layer's input, weight and result, in a known arithmetic"
+        raise broken(f"a ratio in {shown(arithmetic)}", rule, place)
+    times = decode_float(entry.get("times", encode_float(1.0)), place)
+    flat = whole_numbers(entry.get("moved", []), place, -(2**31), 2**31 - 1)
+    channels, changes = flat[::2], flat[1::2]
+    if len(flat) % 2 or any(not 0 <= c < weight.shape[0] for c in channels) or len(set(channels)) < len(channels):
+        raise broken(f"the moved multipliers {shown(list(flat))}", "each is a channel and a change", place)
+    ratio = Ratio(arithmetic, times, tuple(zip(channels, changes, strict=True)))
+    try:
+        return ratio.pairs(weight, scales)
+    except SubbyteError as error:
+        raise type(error)(error.seen, error.rule, error.remedy, error.place or place) from error

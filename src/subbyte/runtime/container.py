@@ -1,180 +1,135 @@
-"""The outer shell of a .subbyte file: a safetensors file with a checked header and a digest; knows bytes, not graphs.
+"""The outer shell of a .subbyte file: a fixed beginning with a digest, a packed header, the payload; knows no graphs.
 
-Layout: 8 bytes little-endian header length, the header (JSON, padded with blanks to a multiple of 8), the tensors
-without gaps. The header starts with the SHA-256 at a fixed place, ``{"__metadata__":{"sha256":"<64 hex>","subbyte":``,
-so that damage is found before anything is parsed. The digest covers the whole file with its own 64 digits as zeros. It
-shows damage, not authorship.
+Layout: ``subbyte`` and the version as a byte, the SHA-256 of the file with these 32 bytes as zeros, the lengths of the
+packed header and of its text (uint32, little endian), the packed header (raw deflate), zeros up to a multiple of 8,
+the payload. The digest is checked before anything is unpacked or parsed. It shows damage, not authorship.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
+import struct
+import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Final
-
-import numpy as np
-import numpy.typing as npt
 
 from subbyte.errors import ModelFileError
 from subbyte.names import canonical_json
+from subbyte.runtime.hints import HINTS
 
-Array = npt.NDArray[Any]
+VERSION: Final = 2
+MAX_TEXT: Final = 1 << 23
+"""Most bytes of a header's text: a few packed bytes could else become gigabytes."""
 
-DTYPES: Final[Mapping[str, str]] = {"F32": "<f4", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U8": "|u1"}
-"""Element types by their safetensors name, widest first, which is the order of tensors in the file."""
-
-MAX_HEADER = 1 << 26
 MAX_RANK = 8
 MAX_DEPTH = 16
 """Most levels of brackets in a header."""
 
-_PREFIX = b'{"__metadata__":{"sha256":"'
-_DIGEST = slice(8 + len(_PREFIX), 8 + len(_PREFIX) + 64)
-_MAGIC = b'","subbyte":"'
-_ZEROS = b"0" * 64
+_MAGIC = b"subbyte"
+_HEAD = struct.Struct("<7sB32sII")
+_DIGEST = slice(8, 40)
+_ZEROS = bytes(32)
+_ALIGNMENT = 8
+_FIRST_VERSION = b'{"__metadata__":{"sha256":"'
+"""What stood behind the first 8 bytes of files of version 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A tensor as it lies in the file.
+def header_text(content: Mapping[str, Any]) -> bytes:
+    """The one text of a header.
 
-    Attributes:
-        key: its name there.
-        dtype: one of ``DTYPES``.
-        shape: lengths of its axes.
-        nbytes: size.
+    Raises:
+        ModelFileError: it is too long.
     """
-
-    key: str
-    dtype: str
-    shape: tuple[int, ...]
-    nbytes: int
-
-
-def describe(key: str, array: Array) -> Stored:
-    """The entry of an array of one of the stored element types."""
-    names = [name for name, code in DTYPES.items() if np.dtype(code) == array.dtype.newbyteorder("<")]
-    return Stored(key, names[0], array.shape, array.nbytes)
+    text = canonical_json(content).encode("ascii")
+    if len(text) > MAX_TEXT:
+        raise broken(f"a header would take {len(text)} bytes", f"headers take at most {MAX_TEXT} bytes")
+    return text
 
 
-def ordered(entries: Sequence[Stored]) -> list[Stored]:
-    """The entries in file order: wide elements first, so that each tensor is aligned, then by key."""
-    wide = {name: -np.dtype(code).itemsize for name, code in DTYPES.items()}
-    return sorted(entries, key=lambda e: (wide[e.dtype], e.key))
-
-
-def header_bytes(entries: Sequence[Stored], content: Mapping[str, Any]) -> bytes:
-    """Length field and header of a file with these tensors, in file order, and this content; the digest is zeros."""
-    outer: dict[str, Any] = {}
-    start = 0
-    for entry in entries:
-        end = start + entry.nbytes
-        outer[entry.key] = {"data_offsets": [start, end], "dtype": entry.dtype, "shape": list(entry.shape)}
-        start = end
-    metadata = {"sha256": _ZEROS.decode(), "subbyte": canonical_json(content)}
-    # "__metadata__" comes first whatever the keys are, because the digest has a fixed place.
-    first = '{"__metadata__":' + canonical_json(metadata)
-    text = first + ("," + canonical_json(outer)[1:] if outer else "}")
-    raw = text.encode("ascii")
-    raw += b" " * (-len(raw) % 8)
-    if len(raw) > MAX_HEADER:
-        raise broken(f"a header would take {len(raw)} bytes", f"headers take at most {MAX_HEADER} bytes")
-    return len(raw).to_bytes(8, "little") + raw
-
-
-def assemble(arrays: Mapping[str, Array], content: Mapping[str, Any]) -> bytes:
-    """The whole file: the same arrays and content give the same bytes."""
-    entries = ordered([describe(key, array) for key, array in arrays.items()])
-    data = (arrays[e.key].astype(DTYPES[e.dtype], copy=False).tobytes() for e in entries)
-    blank = header_bytes(entries, content) + b"".join(data)
-    return seal(blank)
+def assemble(text: bytes, payload: bytes) -> bytes:
+    """The whole file of a header's text and a payload."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, HINTS)
+    packed = packer.compress(text) + packer.flush()
+    head = _HEAD.pack(_MAGIC, VERSION, _ZEROS, len(packed), len(text))
+    return seal(head + packed + _padding(len(packed)) + payload)
 
 
 def seal(data: bytes) -> bytes:
     """The file with the digest that belongs to it."""
-    digest = hashlib.sha256(data[: _DIGEST.start])
-    digest.update(_ZEROS)
-    digest.update(memoryview(data)[_DIGEST.stop :])
-    return data[: _DIGEST.start] + digest.hexdigest().encode() + data[_DIGEST.stop :]
+    return data[: _DIGEST.start] + _digest(data) + data[_DIGEST.stop :]
 
 
-def take_apart(data: bytes) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Tensors (views of ``data``) and content of a file, after every check that needs no knowledge of graphs.
+def take_apart(data: bytes) -> tuple[bytes, dict[str, Any], memoryview]:
+    """(text of the header, the same parsed, payload) of a file, after every check that needs no knowledge of graphs.
 
     Raises:
-        ModelFileError: wrong digest, header, key, type, shape or offset.
+        ModelFileError: another version, a wrong digest or length, or a header that is no JSON.
     """
-    length = _check_shell(data)
-    outer = parse_json(data[8 : 8 + length].rstrip(b" "), "the header")
-    metadata = exact_keys(outer.pop("__metadata__"), {"sha256", "subbyte"}, "__metadata__")
-    if not isinstance(metadata["subbyte"], str):
-        raise broken("the content is not text", "the content is JSON in a string", "__metadata__")
-    content = parse_json(metadata["subbyte"].encode("utf-8", "surrogatepass"), "the content")
-    return _tensors(outer, memoryview(data)[8 + length :]), content
+    if len(data) < _HEAD.size:
+        raise broken(f"it has {len(data)} bytes", f"the smallest file has more than {_HEAD.size}")
+    magic, version, digest, packed, length = _HEAD.unpack_from(data)
+    _check_version(data, magic, version)
+    if digest != _digest(data):
+        seen = "the SHA-256 in the file is not that of its content"
+        raise broken(seen, "a file that is whole has the digest it was written with")
+    start = _HEAD.size + packed + len(_padding(packed))
+    if start > len(data) or length > MAX_TEXT:
+        rule = f"both parts of the header lie in the file of {len(data)} bytes, and its text has at most {MAX_TEXT}"
+        raise broken(f"the header's lengths are given as {packed} and {length}", rule)
+    if data[_HEAD.size + packed : start] != _padding(packed):
+        raise broken("the bytes behind the header are not zero", f"zeros fill it up to a multiple of {_ALIGNMENT}")
+    text = _unpacked(data[_HEAD.size : _HEAD.size + packed], length)
+    return text, parse_json(text, "the header"), memoryview(data)[start:]
 
 
-def check_canonical(data: bytes, expected_header: bytes) -> None:
-    """Refuse a file whose header is not, byte for byte, the one that its meaning would be written as."""
-    zeroed = data[: _DIGEST.start] + _ZEROS + data[_DIGEST.stop : len(expected_header)]
-    if zeroed != expected_header:
-        at = next((i for i, (a, b) in enumerate(zip(zeroed, expected_header, strict=False)) if a != b), len(zeroed))
-        raise broken(
-            f"byte {at} of the header differs from how this model is written",
-            "a model has exactly one header: sorted keys, no blanks, narrowest integers, nothing unused",
+def check_canonical(text: bytes, payload: memoryview, expected_text: bytes, expected_payload: bytes) -> None:
+    """Refuse a file that is not, byte for byte, what its meaning would be written as."""
+    for what, found, expected in (("header", text, expected_text), ("payload", payload, expected_payload)):
+        if bytes(found) != expected:  # memory views are compared one by one
+            pairs = enumerate(zip(found, expected, strict=False))
+            at = next((i for i, (a, b) in pairs if a != b), min(len(found), len(expected)))
+            raise broken(
+                f"byte {at} of the {what} differs from how this model is written",
+                "a model has exactly one header and payload: sorted keys, no blanks, fewest bits, nothing unused",
+            )
+
+
+def _check_version(data: bytes, magic: bytes, version: int) -> None:
+    old = data[8 : 8 + len(_FIRST_VERSION)] == _FIRST_VERSION
+    if magic != _MAGIC and not old:
+        raise broken(f"it begins with {data[:8]!r}", f"a .subbyte file begins with {_MAGIC!r} and its version")
+    if old or version != VERSION:
+        raise ModelFileError(
+            f"the file has version {1 if old else version}",
+            f"this program reads version {VERSION}",
+            "use the program that wrote the file, or quantize the network again with this one",
         )
 
 
-def _check_shell(data: bytes) -> int:
-    """The header's length, after the tests on raw bytes: sizes, fixed beginning, digest."""
-    if len(data) < _DIGEST.stop + len(_MAGIC):
-        raise broken(f"it has {len(data)} bytes", f"the smallest file has more than {_DIGEST.stop}")
-    length = int.from_bytes(data[:8], "little")
-    fixed = data[8 : _DIGEST.start] == _PREFIX and data[_DIGEST.stop :].startswith(_MAGIC)
-    if not fixed:
-        raise broken(f"it begins with {data[8:32]!r}", "a .subbyte file begins with its metadata and digest")
-    if length > min(len(data) - 8, MAX_HEADER) or length % 8:
-        rule = f"it is a multiple of 8, at most {MAX_HEADER}, and inside the file of {len(data)} bytes"
-        raise broken(f"the header's length is given as {length}", rule)
-    if seal(data) != data:
-        seen = "the SHA-256 in the file is not that of its content"
-        raise broken(seen, "a file that is whole has the digest it was written with")
-    return length
+def _digest(data: bytes) -> bytes:
+    found = hashlib.sha256(data[: _DIGEST.start])
+    found.update(_ZEROS)
+    found.update(memoryview(data)[_DIGEST.stop :])
+    return found.digest()
 
 
-def _tensors(outer: Mapping[str, Any], data: memoryview) -> dict[str, Array]:
-    result: dict[str, Array] = {}
-    end = 0
-    for key, raw in sorted(outer.items(), key=lambda item: _start(*item)):
-        place = f"tensor {shown(key)}"
-        dtype = raw["dtype"]
-        shape = integers(raw["shape"], place, 0, 2**40)
-        start, stop = integers(raw["data_offsets"], place, 0, len(data))
-        if dtype not in DTYPES or len(shape) > MAX_RANK:
-            raise broken(f"dtype {shown(dtype)}, rank {len(shape)}", f"dtypes are {', '.join(DTYPES)}", place)
-        size = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize  # unbounded integers: nothing wraps
-        if start != end or stop - start != size or size == 0:
-            raise broken(
-                f"offsets {start}..{stop} after {end} for {size} bytes", "tensors follow each other, none empty", place
-            )
-        flat = np.frombuffer(data[start:stop], dtype=DTYPES[dtype])
-        result[key] = flat.reshape(shape)
-        end = stop
-    if end != len(data):
-        raise broken(f"{len(data) - end} bytes belong to no tensor", "tensors fill the file")
-    return result
+def _padding(packed: int) -> bytes:
+    return bytes(-(_HEAD.size + packed) % _ALIGNMENT)
 
 
-def _start(key: str, raw: Any) -> int:
-    place = f"tensor {shown(key)}"
-    entry = exact_keys(raw, {"dtype", "shape", "data_offsets"}, place)
-    offsets = integers(entry["data_offsets"], place, 0, 2**62)
-    if len(offsets) != 2 or not isinstance(entry["dtype"], str):
-        raise broken("its entry is malformed", "an entry has a dtype in words and two offsets", place)
-    return offsets[0]
+def _unpacked(packed: bytes, length: int) -> bytes:
+    """The header's text; never more than one byte beyond its length is unpacked."""
+    unpacker = zlib.decompressobj(-15, zdict=HINTS)
+    try:
+        text = unpacker.decompress(packed, length + 1)
+    except zlib.error as error:
+        raise broken(f"the header cannot be unpacked: {error}", "the header is packed by deflate") from error
+    if len(text) != length or not unpacker.eof or unpacker.unused_data:
+        rule = f"its length is given as {length}, and nothing is behind it"
+        raise broken(f"the header unpacks to {len(text)} bytes or more, or ends early", rule)
+    return text
 
 
 def parse_json(raw: bytes, what: str) -> dict[str, Any]:
@@ -229,10 +184,12 @@ def exact_keys(value: Any, keys: set[str], place: str) -> dict[str, Any]:
     return value
 
 
-def integers(value: Any, place: str, lo: int, hi: int) -> tuple[int, ...]:
-    """The value as a tuple, after a check that it is a list of integers in lo..hi."""
-    if not isinstance(value, list) or not all(type(v) is int and lo <= v <= hi for v in value):
-        raise broken(f"the entry {shown(value)}", f"this is a list of integers in {lo}..{hi}", place)
+def whole_numbers(value: Any, place: str, lo: int, hi: int, count: int | None = None) -> tuple[int, ...]:
+    """The value as a tuple, after a check that it is a list of (so many) integers in lo..hi."""
+    good = isinstance(value, list) and all(type(v) is int and lo <= v <= hi for v in value)
+    if not good or (count is not None and len(value) != count):
+        many = "" if count is None else f"{count} "
+        raise broken(f"the entry {shown(value)}", f"this is a list of {many}integers in {lo}..{hi}", place)
     return tuple(value)
 
 

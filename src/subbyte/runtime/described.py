@@ -10,7 +10,7 @@ from subbyte.formats.format import Format
 from subbyte.formats.packing import default_packing
 from subbyte.formats.registry import resolve_format
 from subbyte.names import MAX_NAME
-from subbyte.runtime.container import MAX_RANK, broken, exact_keys, integers, shown
+from subbyte.runtime.container import MAX_RANK, broken, exact_keys, shown, whole_numbers
 
 _MAX_DIM = 2**31 - 1
 
@@ -61,7 +61,7 @@ def _read_format(name: str, raw: Any) -> Format:
     entry = {"packing": "", **mapping(raw, place)}
     kind = "consecutive" if "consecutive" in entry else "table"
     exact_keys(entry, {"packing", kind}, place)
-    values = integers(entry[kind], place, -(2**15), 2**15 - 1)
+    values = whole_numbers(entry[kind], place, -(2**15), 2**15 - 1)
     packing = entry["packing"]
     if not isinstance(packing, str) or (kind == "consecutive" and len(values) != 2):
         rule = "a format has a table, or the ends of a consecutive one, and at most a packing"
@@ -97,7 +97,7 @@ def checked_name(raw: Any, place: str, *, empty: bool = False) -> str:
 
 def dims(raw: Any, place: str) -> tuple[int, ...]:
     """The value as a shape, after a check that it is a list of at most ``MAX_RANK`` positive integers."""
-    shape = integers(raw, place, 1, _MAX_DIM)
+    shape = whole_numbers(raw, place, 1, _MAX_DIM)
     if len(shape) > MAX_RANK:
         raise broken(f"rank {len(shape)}", f"ranks are at most {MAX_RANK}", place)
     return shape

@@ -1,15 +1,15 @@
 """The .subbyte file: save and load an integer graph; the loader trusts nothing that it reads.
 
 The road of a file in: read once, raw checks and digest (container), typed decoding (codec), then ``verify`` recomputes
-every shape and accumulator proof, and last the header is compared with the one that this graph would be written with,
-so that nothing unused or differently spelled can hide in it. Only then does the caller get a graph.
+every shape and accumulator proof, and last header and payload are compared with those that this graph would be written
+with, so that nothing unused or differently spelled can hide in them. Only then does the caller get a graph.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import subbyte.graph.ops  # noqa: F401 - registers the operators
@@ -23,8 +23,9 @@ from subbyte.runtime import codec, container
 from subbyte.runtime.constants import Part
 from subbyte.runtime.container import broken
 
-VERSION = 1
 _MAX_DEPTH = 6
+_RESCALE = ("scale", "zero", "m", "n", "m_neg", "n_neg", "divisors")
+_BUDGET = {"codes": "weights", "bias": "biases", **dict.fromkeys(_RESCALE, "rescale")}
 
 
 def save_model(path: str | os.PathLike[str], graph: Graph, metadata: Mapping[str, Any]) -> int:
@@ -55,8 +56,8 @@ def to_bytes(graph: Graph, metadata: Mapping[str, Any]) -> bytes:
         SubbyteError: the graph breaks an invariant, or the metadata is no JSON.
     """
     verify(graph, "integer")
-    arrays, content = _content(graph, metadata)
-    return container.assemble(arrays, content)
+    text, payload = _written(graph, metadata)
+    return container.assemble(text, payload)
 
 
 def load_model_file(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, Any]]:
@@ -86,16 +87,29 @@ def load_model_file(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, Any]
 
 def from_bytes(data: bytes) -> tuple[Graph, dict[str, Any]]:
     """Like ``load_model_file``, from a file's content."""
-    arrays, content = container.take_apart(data)
-    _check_version(content)
-    container.exact_keys(content, {"version", "metadata", "formats", "graph"}, "content")
+    text, content, payload = container.take_apart(data)
+    container.exact_keys(content, {"codes", "metadata", "formats", "graph"}, "header")
     metadata = _checked_metadata(content["metadata"])
-    graph = codec.decode(content, arrays)
+    graph = codec.decode(content, payload)
     verify(graph, "integer")
-    again, meaning = _content(graph, metadata)
-    entries = container.ordered([container.describe(key, array) for key, array in again.items()])
-    container.check_canonical(data, container.header_bytes(entries, meaning))
+    container.check_canonical(text, payload, *_written(graph, metadata))
     return graph, metadata
+
+
+def budget(parts: Sequence[Part], file_bytes: int) -> dict[str, int]:
+    """What a file's bytes go to: ``weights``, ``biases``, ``rescale``, ``tables`` and ``header``.
+
+    Args:
+        parts: of ``breakdown``.
+        file_bytes: of the whole file; what no part takes is its header.
+
+    Returns:
+        Bytes by purpose; ``rescale`` are scales, zero points and multipliers, ``tables`` all other constants.
+    """
+    found = dict.fromkeys(("weights", "biases", "rescale", "tables"), 0)
+    for part in parts:
+        found[_BUDGET.get(part.role, "tables")] += part.nbytes
+    return {**found, "header": file_bytes - sum(found.values())}
 
 
 def breakdown(graph: Graph) -> list[Part]:
@@ -103,19 +117,10 @@ def breakdown(graph: Graph) -> list[Part]:
     return codec.encode(_visible(graph))[2]
 
 
-def _content(graph: Graph, metadata: Mapping[str, Any]) -> tuple[dict[str, container.Array], dict[str, Any]]:
-    described, arrays, _ = codec.encode(_visible(graph))
-    return arrays, {"version": VERSION, "metadata": _checked_metadata(metadata), **described}
-
-
-def _check_version(content: Mapping[str, Any]) -> None:
-    version = content.get("version")
-    if type(version) is not int or version != VERSION:
-        raise ModelFileError(
-            f"the file has version {container.shown(version)}",
-            f"this program reads version {VERSION}",
-            "use the program that wrote the file, or write it again with this one",
-        )
+def _written(graph: Graph, metadata: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """(text of the header, payload)."""
+    content, payload, _ = codec.encode(_visible(graph))
+    return container.header_text({"metadata": _checked_metadata(metadata), **content}), payload
 
 
 def _visible(graph: Graph) -> Graph:
