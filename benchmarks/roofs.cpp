@@ -72,6 +72,41 @@ double fma_256() {
 }
 #endif
 
+#ifdef __AVX2__
+// Products by tables: an entry is looked up and added. Counted as products of vectors of bytes with a group of one.
+double shuffle_256() {
+    __m256i a[12] = {};
+    const __m256i table = _mm256_set1_epi8(1);
+    __m256i p;
+    for (int i = 0; i < STEPS; ++i) {
+#define STEP(j)                                                          \
+    asm volatile("vpshufb %1, %1, %0" : "=x"(p) : "x"(table));           \
+    asm volatile("vpaddb %1, %0, %0" : "+x"(a[j]) : "x"(p));
+        SUBBYTE_EACH_SUM(STEP)
+#undef STEP
+    }
+    return 12.0 * 32 * STEPS;
+}
+#endif
+
+#ifdef __AVX512VPOPCNTDQ__
+// Products of single bits.
+double popcount_512() {
+    __m512i a[12] = {};
+    const __m512i x = _mm512_set1_epi8(1);
+    __m512i p;
+    for (int i = 0; i < STEPS; ++i) {
+#define STEP(j)                                                          \
+    asm volatile("vpandd %1, %1, %0" : "=v"(p) : "v"(x));                \
+    asm volatile("vpopcntd %0, %0" : "+v"(p));                           \
+    asm volatile("vpaddd %1, %0, %0" : "+v"(a[j]) : "v"(p));
+        SUBBYTE_EACH_SUM(STEP)
+#undef STEP
+    }
+    return 12.0 * 512 * STEPS;
+}
+#endif
+
 #ifdef __AVX512F__
 double fma_512() {
     __m512 a[12] = {};
@@ -158,6 +193,12 @@ int main() {
                                                   ROUNDS),
                    loops::rescale_rate_beside<32>(loops::maddubs_addw_256<false>, loops::maddubs_addw_256<true>,
                                                   ROUNDS)));
+#endif
+#ifdef __AVX2__
+    print("shuffle_256", best_rate(ROUNDS, shuffle_256));
+#endif
+#ifdef __AVX512VPOPCNTDQ__
+    print("popcount_512", best_rate(ROUNDS, popcount_512));
 #endif
     print("read_16k", best_read(5, buffer, 16 * KIB, 16 * MIB));
     print("read_512k", best_read(5, buffer, 512 * KIB, 32 * MIB));

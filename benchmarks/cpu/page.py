@@ -43,6 +43,9 @@ core (`benchmarks/roofs.cpp`, `native/src/roof_loops.h`; `Roof` in `src/subbyte/
   cache that could hold all weights and activations of the network (`read_16k`, `read_512k`, `read_8m`);
 - the call: one from Python, the same one, of a network that computes nothing.
 
+Formats of few bits are held against what they are computed by: looking up and adding a byte, which stands for two or
+four products (`shuffle_256`), or counting the bits that two planes share (`popcount_512`).
+
 † marks cases timed beside other work (somebody's median call took over 1.5 times its fastest, or had a core for less
 than 93 % of its turns): ask them again on a quiet machine.
 """

@@ -21,11 +21,12 @@ from subbyte.runtime.reference import run_reference
 
 @dataclass(frozen=True)
 class Variant:
-    """Formats of a layer, and how the engine keeps its weights."""
+    """Formats of a layer, how the engine keeps its weights, and by which family of kernels it multiplies."""
 
     weights: str
     activations: str = "uint8"
     keep: str = "auto"
+    family: str = "auto"
 
 
 CONVOLUTIONS = (
@@ -70,7 +71,25 @@ PACKED_FORMATS = {
     if name in {"w5a8", "w4a8", "x31_w17", "w3a8", "wternary_a8", "w2a8", "w1a8"}
 }
 GEMV_TARGETS = (("litert int4", "LiteRT int4", "w4", 1.0), ("openvino int8", "OpenVINO int8", "w2", 2.5))
+FAMILY_FORMATS = {
+    f"{name} {family}": Variant(*formats, family=family)
+    for name, formats in {
+        "w2a2": ("int2", "uint2"),
+        "w2a4": ("int2", "uint4"),
+        "w1a1": ("binary", "uint1"),
+        "w1a2": ("binary", "uint2"),
+        "w1a4": ("binary", "uint4"),
+    }.items()
+    for family in ("dot", "lookup", "bit_planes")
+}
 AVX2_FORMAT_TARGETS = {"x31_w17": 1.6, "w4a8": 1.4, "w2a2": 2.5, "w1a1": 5.0}
+AVX2_FORMAT_ROOFS = {
+    "x31_w17": ("maddubs_addw_256", 1),
+    "w4a8": ("maddubs_addw_256", 1),
+    "w2a2": ("shuffle_256", 2),
+    "w1a1": ("shuffle_256", 4),
+}
+"""What each is computed by, and how many products an entry of a table stands for."""
 EXACT_INT8_SHARE = 0.6
 """Of its own roof: below it, ratios against our exact int8 on AVX2 would flatter the formats."""
 
@@ -80,15 +99,15 @@ LARGE = 4096 * 4096
 """Weights of so many bytes lie beyond the caches of one core: reading them is a bound."""
 
 
-def our_layer(layer: Layer, name: str, keep: str = "auto") -> tuple[Runner, Output]:
-    """A layer on the engine and its result; ``keep`` says how weights are kept.
+def our_layer(layer: Layer, name: str, keep: str = "auto", family: str = "auto") -> tuple[Runner, Output]:
+    """A layer on the engine and its result; ``keep`` and ``family`` are the engine's arguments.
 
     Raises:
         WrongAnswerError: the integers are not the reference's.
     """
     graph = layer.graph()
     verify(graph, "integer")
-    engine = Engine(graph, weights=keep)
+    engine = Engine(graph, weights=keep, family=family)
     codes = {"x": layer.x}
     got = np.asarray(engine.run(codes)["y"])
     ours.check_bits(f"{layer.name} {name}", got, run_reference(graph, codes)["y"])
@@ -97,7 +116,7 @@ def our_layer(layer: Layer, name: str, keep: str = "auto") -> tuple[Runner, Outp
 
 def _variant(layer: Layer, name: str, variant: Variant) -> Runner:
     other = replace(layer, weights=variant.weights, activations=variant.activations)
-    return our_layer(other, name, variant.keep)[0]
+    return our_layer(other, name, variant.keep, variant.family)[0]
 
 
 def _layer(report: Report, layer: Layer, variants: dict[str, Variant], *, int4: bool) -> list[Runner]:
@@ -213,7 +232,7 @@ def _cold_targets(report: Report, layer: Layer, times: dict[str, Times]) -> None
 def formats(report: Report) -> None:
     """One large product (M=240, K=1920, N=512) in every family of formats, against our own exact int8."""
     layer = Layer(name="240 x 1920 x 512", rows=240, inputs=1920, outputs=512)
-    variants = FORMATS if report.settings.avx2 else FORMATS | PACKED_FORMATS
+    variants = FORMATS | FAMILY_FORMATS | ({} if report.settings.avx2 else PACKED_FORMATS)
     runners = [_variant(layer, name, variant) for name, variant in variants.items()]
     times = measure(runners, report.settings.rounds(40))
     over_exact = {name: pair(times, "w8a8", name) for name in variants}
@@ -230,7 +249,8 @@ def formats(report: Report) -> None:
     if report.settings.avx2:
         _avx2_format_targets(report, case, over_exact)
         return
-    report.target("1x1 bit GEMM, share of the peak", 1.7, rows["w1a1"]["of_peak"], "P")
+    counted = {"ceiling": report.before["popcount_512"] / report.peak} if "popcount_512" in report.before else {}
+    report.target("1x1 bit GEMM, share of the peak", 1.7, rows["w1a1"]["of_peak"], "P", **counted)
     for name in PACKED_FORMATS:
         report.target(f"GEMM {layer.name}, {name}, share of the peak", 0.8, rows[name]["of_peak"], "P", ceiling=1.0)
 
@@ -239,7 +259,9 @@ def _avx2_format_targets(report: Report, case: dict[str, Any], over_exact: dict[
     roof = case["rows"]["w8a8"]["gmacs"] / report.before["maddubs_maddwd_256"]
     report.target("AVX2, our exact int8 of its maddubs+maddwd roof", EXACT_INT8_SHARE, roof, "of roof", ceiling=1.0)
     invalid = "" if roof >= EXACT_INT8_SHARE else "our exact int8 is too slow to compare with"
-    sums = report.before["maddubs_addw_256"] / case["rows"]["w8a8"]["gmacs"]
     for name, target in AVX2_FORMAT_TARGETS.items():
-        more = {"ceiling": sums} if name in {"x31_w17", "w4a8"} else {}
-        report.target(f"AVX2, {name} against our exact int8", target, over_exact[name], invalid=invalid, **more)
+        roof, products = AVX2_FORMAT_ROOFS[name]
+        ceiling = report.before[roof] * products / case["rows"]["w8a8"]["gmacs"]
+        report.target(
+            f"AVX2, {name} against our exact int8", target, over_exact[name], invalid=invalid, ceiling=ceiling
+        )

@@ -101,6 +101,15 @@ const FamilyKernels* family_kernels(const Kernels& kernels) {
     return entry_of(kernels).families;
 }
 
+// AMD's cores do; Intel's servers have one unit that counts and two that multiply, by the tables of uops.info.
+bool counts_bits_quickly() {
+#ifdef SUBBYTE_X86_KERNELS
+    return __builtin_cpu_is("amd") != 0;
+#else
+    return false;
+#endif
+}
+
 std::vector<std::string> available_isas() {
     std::vector<std::string> names;
     for (const Entry& entry : ENTRIES) {

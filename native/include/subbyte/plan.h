@@ -115,6 +115,9 @@ const PackedKernels& packed_kernels(const Kernels& kernels);
 struct FamilyKernels;
 // Those of the families beside dot; nullptr where there are none.
 const FamilyKernels* family_kernels(const Kernels& kernels);
+
+// Whether this CPU, if it can count the bits of vectors at all, does so as often as it multiplies vectors of bytes.
+bool counts_bits_quickly();
 // Kernels by name; nullptr where they are unknown here or the CPU cannot run them.
 const Kernels* find_kernels(const std::string& isa);
 std::vector<std::string> available_isas();

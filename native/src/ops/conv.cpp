@@ -59,7 +59,6 @@ public:
         : Op(build.spec),
           window_(window),
           groups_(groups),
-          kernels_(build.kernels),
           fold_(window.dilation_w == 1 && groups == 1 && chosen == Family::dot
                     ? choose_fold(attributes, weights, window.stride_w, build.kernels)
                     : 1),
@@ -137,7 +136,6 @@ public:
 private:
     ConvWindow window_;
     std::int64_t groups_;
-    const Kernels& kernels_;
     std::int64_t fold_;  // result pixels that one pixel of the grid stands for
     Tiling tiling_;
     Products products_;

@@ -12,8 +12,8 @@
 namespace subbyte {
 namespace {
 
-// Bytes of what a block of pixels becomes: a part of the second-level cache for planes; for tables, which are larger,
-// half of the first-level one, and the depth comes in parts.
+// Bytes of what a block of pixels becomes: a part of the second-level cache for planes; tables, which are larger, pass
+// the first-level one, and the depth comes in parts.
 constexpr std::int64_t PLANE_BYTES = 128 * 1024;
 constexpr std::int64_t LEAST_PLANE_PIXELS = 8;
 constexpr std::int64_t MOST_PLANE_PIXELS = 96;
@@ -23,23 +23,27 @@ constexpr std::int64_t TABLE_PIXELS = 4;
 
 constexpr int MOST_PLANE_PAIRS = 8;  // that are ever offered as a way that may be faster
 
-// Where a family is taken unasked: layers of at least so many columns and so deep ran 1.1 to 4 times as fast as dot with
-// any number of pixels, see native/families.md; smaller ones do not pay for bringing activations into its form.
+// Where a family is taken unasked: layers of at least so many columns and so deep ran up to four times as fast as dot
+// with any number of pixels, see docs/native-lookup.md and docs/native-bit-planes.md; smaller ones do not pay for bringing
+// activations into its form.
 struct Preference {
     const char* isa;
     Family family;
-    int pace;  // activations per table, at least, or pairs of planes, at most
+    double pace;  // activations per instruction of a look-up, at least, or pairs of planes, at most
     std::int64_t columns;
     std::int64_t depth;
+    bool needs_quick_counts = false;
 };
 
 constexpr Preference PREFERENCES[] = {
-    {"avx2", Family::lookup, 4, 128, 512},
-    {"avx2", Family::lookup, 4, 256, 256},
-    {"avx2", Family::lookup, 2, 512, 512},
+    {"avx2", Family::lookup, 1.1, 128, 512},
+    {"avx2", Family::lookup, 1.1, 256, 256},
+    {"avx2", Family::lookup, 0.75, 512, 512},
+    {"avx512bw", Family::lookup, 1.1, 256, 512},
     {"avx512_vnni", Family::bit_planes, 1, 64, 512},
     {"avx512_vbmi", Family::bit_planes, 1, 64, 256},
     {"avx512_vbmi", Family::bit_planes, 2, 64, 512},
+    {"avx512_vbmi", Family::bit_planes, 4, 128, 512, true},
 };
 
 std::int64_t round_up(std::int64_t n, std::int64_t unit) {
@@ -73,37 +77,39 @@ void each_column(const GroupWeights& weights, const Kernels& kernels, int most_v
 
 // How weights of few different numbers are looked up, if they can be.
 struct TableForm {
+    static constexpr int MOST_ENTRY = 127;
     std::vector<std::int8_t> numbers;  // ascending; a code is an index
     int group = 0;                     // activations per table; 0: cannot be looked up
+    double pace = 0;                   // activations per instruction
     int run = 1;      // entries whose sum stays in 0..255
     int stretch = 1;  // and in int16
     int start = 0;
 
     TableForm(const GroupWeights& weights) {
+        if (weights.most_input > MOST_ENTRY) return;
         bool used[256] = {};
         for (std::int64_t i = 0; i < weights.count(); ++i)
             used[weights.numbers[i] + 128] = true;
         for (int n = -128; n < 128; ++n) {
             if (used[n + 128]) numbers.push_back(static_cast<std::int8_t>(n));
         }
-        double best = 0;
         for (int candidate = MOST_GROUP; candidate >= 1; candidate /= 2)
-            consider(candidate, weights.most_input, best);
+            consider(candidate, weights.most_input);
     }
 
     int code_bits() const { return 4 / group; }
 
 private:
-    void consider(int candidate, std::int64_t most_input, double& best) {
+    void consider(int candidate, std::int64_t most_input) {
         if (static_cast<int>(numbers.size()) > 1 << (4 / candidate)) return;
         const std::int64_t least = candidate * most_input * std::min<std::int64_t>(numbers.front(), 0);
         const std::int64_t most = candidate * most_input * std::max<std::int64_t>(numbers.back(), 0);
         const std::int64_t reach = std::max<std::int64_t>({-least, most, 1});  // of an entry
         const std::int64_t entries = 255 / std::max<std::int64_t>(most - least, 1);
-        if (reach > 127 || entries < 1) return;
-        const double speed = candidate / (2 + 3 / static_cast<double>(entries));  // activations per instruction
-        if (speed <= best) return;
-        best = speed;
+        if (reach > MOST_ENTRY || entries < 1) return;
+        const double of_candidate = candidate / (2 + 3 / static_cast<double>(entries));
+        if (of_candidate <= pace) return;
+        pace = of_candidate;
         group = candidate;
         run = static_cast<int>(entries);
         stretch = static_cast<int>(INT16_MAX / reach);
@@ -247,8 +253,13 @@ struct PlaneForm {
     int planes = 1;
 
     PlaneForm(const GroupWeights& weights) {
-        const auto [least, most] = std::minmax_element(weights.numbers, weights.numbers + weights.count());
-        const int lo = *least, hi = *most;
+        std::int8_t least = 0;
+        std::int8_t most = 0;
+        for (std::int64_t i = 0; i < weights.count(); ++i) {
+            least = std::min(least, weights.numbers[i]);
+            most = std::max(most, weights.numbers[i]);
+        }
+        const int lo = least, hi = most;
         form = lo < 0 ? Planes::negative : Planes::positive;
         planes = lo < 0 ? 1 + bits_of(std::max(hi, -lo - 1)) : bits_of(hi);
         if (lo == -1 && hi <= 0) planes = 1;  // bits of 0 would be one
@@ -341,16 +352,17 @@ Family choose_family(Attributes& attributes, Family wanted, const GroupWeights& 
         attributes.choose("family", {dot}, dot);
         return Family::dot;
     }
-    const int group = TableForm(weights).group;
+    const TableForm tables(weights);
     const int pairs = PlaneForm(weights).planes * bits_of(weights.most_input);
     std::vector<Family> ways = {Family::dot};
-    if (group > 0) ways.push_back(Family::lookup);
+    if (tables.group > 0) ways.push_back(Family::lookup);
     if (pairs <= MOST_PLANE_PAIRS || wanted == Family::bit_planes) ways.push_back(Family::bit_planes);
     Family usual = wanted;
     if (wanted == Family::automatic) {
         const auto* found = std::find_if(std::begin(PREFERENCES), std::end(PREFERENCES), [&](const Preference& p) {
+            if (p.needs_quick_counts && !counts_bits_quickly()) return false;
             return kernels.isa == std::string(p.isa) && weights.columns >= p.columns && weights.depth() >= p.depth &&
-                   (p.family == Family::lookup ? group >= p.pace : pairs <= p.pace);
+                   (p.family == Family::lookup ? tables.pace >= p.pace : pairs <= p.pace);
         });
         usual = found != std::end(PREFERENCES) ? found->family : Family::dot;
     }
