@@ -216,6 +216,8 @@ struct RealRow {
     std::int32_t hi;
 };
 
+constexpr std::int64_t MOST_PLANES = 4;
+
 struct Kernels {
     const char* isa;
     int lanes;
@@ -234,6 +236,9 @@ struct Kernels {
     // q = clamp(rint(x / scale) + zero_point, lo, hi); false, and q is anything, where some x is NaN or infinite.
     bool (*encode)(const float* x, const RealRow& row, std::int64_t count);
     void (*decode)(const RealRow& row, float* x, std::int64_t count);
+    // out[planes * i + p] = in[i + p * plane]; 2 to MOST_PLANES planes.
+    void (*join_planes)(const std::uint8_t* in, std::ptrdiff_t plane, std::int64_t planes, std::uint8_t* out,
+                        std::int64_t count);
     bool interleaved = false;  // order of columns in a panel
     // y = bits(fma(float(acc), scale, ROUNDING + zero_point)) - ROUNDING_BITS in float32, which is zero_point plus the
     // product rounded once, by the very instructions of the epilogue, so that it can be proved when a plan is built.

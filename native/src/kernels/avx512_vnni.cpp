@@ -147,6 +147,7 @@ const Kernels KERNELS = {"avx512_vnni",
                          largest_cells<Lanes512>,
                          encode_row,
                          decode_row,
+                         join_planes,
                          true,
                          single_rescale,
                          shape};

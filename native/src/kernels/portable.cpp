@@ -112,7 +112,8 @@ const Kernels KERNELS = {"portable",
                          plain_sum_cells,
                          largest_cells,
                          encode_row,
-                         decode_row};
+                         decode_row,
+                         join_planes};
 
 }  // namespace portable
 }  // namespace subbyte

@@ -2,95 +2,30 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 #include <vector>
 
+#include "ops/box_copy.h"
 #include "ops/ops.h"
 #include "walk.h"
 
 namespace subbyte {
 namespace {
 
-// Axes in the order in which a copy walks them: as they are, unless rows would be short and those of the input are
-// not; then the axes behind the input's rows go to the front (three planes of an image become pixels of three numbers).
-std::vector<std::size_t> walk_order(const Dims& shape, const Dims& in) {
-    constexpr std::int64_t SHORT = 16;
-    std::vector<std::size_t> order(shape.size());
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    if (shape.empty() || shape.back() >= SHORT) return order;
-    for (std::size_t axis = 0; axis + 1 < shape.size(); ++axis) {
-        if (in[axis] == 1 && shape[axis] >= SHORT) {
-            std::rotate(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(axis) + 1, order.end());
-            break;
-        }
-    }
-    return order;
-}
-
-Dims picked(const Dims& dims, const std::vector<std::size_t>& order) {
-    Dims result;
-    for (const std::size_t axis : order)
-        result.push_back(dims[axis]);
-    return result;
-}
-
-// A copy between two boxes of one shape, in numbers relative to element 0 of each value.
-class BoxCopy {
-public:
-    BoxCopy(const Dims& shape, const Dims& in, std::int64_t in_first, const Dims& out, std::int64_t out_first,
-            Storage storage)
-        : in_first_(in_first), out_first_(out_first), wide_(storage == Storage::i16) {
-        const std::vector<std::size_t> order = walk_order(shape, in);
-        walk_ = Walk<2>(picked(shape, order), {picked(in, order), picked(out, order)}, false);
-    }
-
-    void run(const std::uint8_t* in, std::uint8_t* out, Part part) const {
-        if (wide_) {
-            copy(reinterpret_cast<const std::int16_t*>(in), reinterpret_cast<std::int16_t*>(out), part);
-        } else {
-            copy(in, out, part);
-        }
-    }
-
-private:
-    template <class T>
-    void copy(const T* in, T* out, Part part) const {
-        const std::int64_t from = walk_.step(0);
-        const std::int64_t to = walk_.step(1);
-        walk_.each(part, [&](const Walk<2>::Offsets& at, std::int64_t count) {
-            const T* x = in + in_first_ + at[0];
-            T* y = out + out_first_ + at[1];
-            if (from == 1 && to == 1) {
-                std::memcpy(y, x, static_cast<std::size_t>(count) * sizeof(T));
-            } else if (from == 0 && to == 1) {
-                std::fill_n(y, count, *x);
-            } else {
-                for (std::int64_t i = 0; i < count; ++i)
-                    y[i * to] = x[i * from];
-            }
-        });
-    }
-
-    Walk<2> walk_;
-    std::int64_t in_first_;
-    std::int64_t out_first_;
-    bool wide_;
-};
-
 // Base of operators that are one copy per input.
 class Move : public Op {
 public:
-    Move(const Build& build, Attributes& a) : Op(build.spec) {
+    Move(const Build& build, Attributes& a) : Op(build.spec), kernels_(build.kernels) {
         a.moved();
         work = a.out().count();
     }
 
     void run(const Frame& frame, Part part) const override {
         for (std::size_t i = 0; i < copies_.size(); ++i)
-            copies_[i].run(frame.at(inputs[i]), frame.at(output), part);
+            copies_[i].run(kernels_, frame.at(inputs[i]), frame.at(output), part);
     }
 
 protected:
+    const Kernels& kernels_;
     std::vector<BoxCopy> copies_;
 };
 
@@ -272,8 +207,8 @@ public:
         if (part.index != 0) return;  // the background and the copy overlap
         const auto narrow = static_cast<std::uint8_t>(fill_);
         const auto* fill = wide_ ? reinterpret_cast<const std::uint8_t*>(&fill_) : &narrow;
-        background_[0].run(fill, frame.at(output), Part{});
-        copies_[0].run(frame.at(inputs[0]), frame.at(output), Part{});
+        background_[0].run(kernels_, fill, frame.at(output), Part{});
+        copies_[0].run(kernels_, frame.at(inputs[0]), frame.at(output), Part{});
     }
 
 private:
