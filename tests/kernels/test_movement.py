@@ -75,7 +75,11 @@ def test_movement(case: parity.Case) -> None:
 
 
 @pytest.mark.parametrize("perm", list(itertools.permutations((1, 2, 3))), ids=str)
-@pytest.mark.parametrize("shape", [(2, 33, 7), (3, 17, 20), (4, 9, 40), (5, 17, 3), (17, 20, 3), (20, 1, 17), (1, 1, 40), (16, 15, 16)], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [(2, 33, 7), (3, 17, 20), (4, 9, 40), (5, 17, 3), (17, 20, 3), (20, 1, 17), (1, 1, 40), (16, 15, 16)],
+    ids=str,
+)
 @pytest.mark.parametrize("fmt", [parity.UINT8, parity.INT16], ids=["uint8", "int16"])
 def test_planes_become_pixels(shape: tuple[int, ...], perm: tuple[int, ...], fmt: Format) -> None:
     """Up to four planes are joined; other copies whose rows would be short walk along the rows of their input."""
