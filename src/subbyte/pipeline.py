@@ -16,6 +16,9 @@ from subbyte.quantization.calibrate import Progress, calibrate
 from subbyte.quantization.groups import find_groups
 from subbyte.quantization.layers import default_methods, quantize_layers, sample_limit
 from subbyte.quantization.lowering import lower
+from subbyte.quantization.methods import apply_graph_methods
+from subbyte.quantization.methods.network import Network
+from subbyte.quantization.methods.normals import batch_norm_normals, expected_means
 from subbyte.quantization.recipe import Recipe, load_recipe
 from subbyte.quantization.resolve import resolve
 from subbyte.quantization.scheme import make_scheme
@@ -73,10 +76,14 @@ def quantize(
         raise LoweringError(*unknown_name("arithmetic", arithmetic, ARITHMETICS))
     report = progress or (lambda stage, done, total: None)
     chosen = load_recipe(recipe)
-    graph = unbend(prepare(model), arithmetic)
-    data = batches(calibration, graph, batch_size=BATCH_SIZE, limit=samples, seed=seed, preprocess=preprocess)
+    prepared = unbend(prepare(model), arithmetic)
+    data = batches(calibration, prepared, batch_size=BATCH_SIZE, limit=samples, seed=seed, preprocess=preprocess)
 
-    choices = resolve(chosen, graph)
+    choices = resolve(chosen, prepared)
+    methods = default_methods(choices) if chosen.methods is None else chosen.methods
+    known = Network(graph=prepared, normals=batch_norm_normals(model, prepared), batches=data, report=report)
+    network = apply_graph_methods(known, methods)
+    graph = network.graph
     groups = find_groups(graph)
     slots = find_slots(graph, groups, choices, chosen)
     types = calibrate(graph, slots, data, JUDGED_SAMPLES, report)
@@ -84,8 +91,7 @@ def quantize(
         types = snap_scales(graph, groups, types)
     scheme = make_scheme(graph, groups, slots, types, choices, arithmetic)
 
-    methods = default_methods(choices) if chosen.methods is None else chosen.methods
     feeds = take(data, sample_limit(graph, samples))
-    layers = quantize_layers(scheme, feeds, methods, report)
+    layers = quantize_layers(scheme, feeds, methods, report, expected_means(graph, network.normals))
     integer = lower(scheme, layers)
     return QuantizedModel(integer, provenance(chosen.name, arithmetic, data.samples, seed, preprocess))

@@ -2,8 +2,7 @@
 
 The walk carries two versions of every live value, float and fake-quantized, for a bounded sample of the calibration
 data. The weight methods of ``methods/`` see a layer's quantized inputs and the float results that they should lead to.
-Then its bias takes up the difference of the channel means (sequential bias correction, Nagel et al. 2019, section 4.2,
-in its empirical form).
+Then the corrections act on its results, channel by channel, through scales and biases.
 """
 
 from __future__ import annotations
@@ -25,11 +24,20 @@ from subbyte.graph.torch_executor import FloatExecutor
 from subbyte.graph.verify import place_of
 from subbyte.quantization.calibrate import Feeds, Progress
 from subbyte.quantization.fake_quant import fake_quantize
-from subbyte.quantization.methods import BIAS_CORRECTION, WEIGHT_METHODS, Problem, State
+from subbyte.quantization.methods import (
+    AFFINE_CORRECTIONS,
+    BIAS_CORRECTION,
+    CORRECTIONS,
+    WEIGHT_METHODS,
+    Problem,
+    State,
+)
 from subbyte.quantization.methods.moments import measure
+from subbyte.quantization.methods.outcome import Correction, Outcome, channel_moments
 from subbyte.quantization.parts import Layer, Scaling, without_rectify
 from subbyte.quantization.recipe import METHODS
 from subbyte.quantization.resolve import LayerChoice
+from subbyte.quantization.scarcity import Scarce, warn_scarce
 from subbyte.quantization.scheme import Scheme
 from subbyte.quantization.weights import Reals, affine_weight, fit_bias, quantize_layer_weight
 
@@ -37,6 +45,8 @@ if TYPE_CHECKING:
     import torch
 
     Chunks: TypeAlias = list[torch.Tensor]
+
+Floats = npt.NDArray[np.float32]
 
 CHUNK = 32
 """Samples run at once."""
@@ -93,33 +103,44 @@ def default_methods(choices: Mapping[str, LayerChoice]) -> tuple[str, ...]:
 
 
 def quantize_layers(
-    scheme: Scheme, feeds: Feeds, methods: Sequence[str], progress: Progress
+    scheme: Scheme,
+    feeds: Feeds,
+    methods: Sequence[str],
+    progress: Progress,
+    means: Mapping[str, Reals] | None = None,
 ) -> Mapping[str, LayerWeights]:
     """Quantized weights and corrected biases by node name.
 
     Args:
         scheme: formats and scales of all activations.
         feeds: float32 samples by input name.
-        methods: names of ``recipe.METHODS``, in order.
+        methods: names of ``recipe.ALL_METHODS``; weight methods and corrections, each in the order given.
         progress: called after every node.
+        means: of the channels of float values, by value, where they are known without data.
+
+    Warns:
+        CalibrationWarning: a layer has fewer windows than inputs, and a method wants their second moments.
     """
-    walk = _Walk(scheme, feeds, methods)
+    walk = _Walk(scheme, feeds, methods, means or {})
     for k, node in enumerate(scheme.graph):
         walk.step(k, node)
         progress("quantize layers", k + 1, len(scheme.graph.nodes))
+    warn_scarce(walk.scarce, len(next(iter(feeds.values()))))
     return walk.layers
 
 
 class _Walk:
     """Float and fake-quantized values, in chunks, freed after their last use."""
 
-    def __init__(self, scheme: Scheme, feeds: Feeds, methods: Sequence[str]) -> None:
+    def __init__(self, scheme: Scheme, feeds: Feeds, methods: Sequence[str], means: Mapping[str, Reals]) -> None:
         import torch
 
         self.scheme = scheme
         self.graph = scheme.graph
-        self.steps = [WEIGHT_METHODS[m] for m in methods if m != BIAS_CORRECTION]
-        self.correct = BIAS_CORRECTION in methods
+        self.steps = [WEIGHT_METHODS[m] for m in methods if m in WEIGHT_METHODS]
+        self.corrections = [CORRECTIONS[m] for m in methods if m in CORRECTIONS]
+        self.means = means
+        self.scarce: list[Scarce] = []
         self.executor = FloatExecutor(scheme.graph)
         self.layers: dict[str, LayerWeights] = {}
         self.exact: dict[str, Chunks] = {}
@@ -164,17 +185,48 @@ class _Walk:
             weight, layer = self._quantize(node, op, operand, exact)
         except SubbyteError as error:
             raise error.at(place_of(self.graph, node)) from error
-        reals = layer.weight.dequantize().reshape(weight.shape)
+        reals = torch.from_numpy(layer.weight.dequantize().reshape(weight.shape))
+        bias = torch.from_numpy(layer.bias.astype(np.float32))
+        coarse = [linear.torch(x, reals, bias) for x in operand]
+        for correct in self.corrections:
+            if isinstance(op, Layer) or (correct in AFFINE_CORRECTIONS and op.axis == exact[0].ndim - 1):
+                weight, layer, coarse = self._corrected(correct, node, (weight, layer), exact, coarse)
         s_x = self.scheme.operand(node, node.inputs[0]).scale
-        coarse = [linear.torch(x, torch.from_numpy(reals), torch.zeros(len(reals))) for x in operand]
-        if self.correct and isinstance(op, Layer):
-            bias = _means(exact) - _means(coarse)
-            layer = LayerWeights(weight=fit_bias(weight, layer.weight, bias, s_x), bias=bias)
-        held = torch.from_numpy(layer.held_bias(s_x).astype(np.float32))
+        rounding = torch.from_numpy((layer.held_bias(s_x) - layer.bias).astype(np.float32))
         axis = op.axis if isinstance(op, Affine) else exact[0].ndim - 1
-        coarse = [y + per_channel(held, y, axis) for y in coarse]
+        coarse = [y + per_channel(rounding, y, axis) for y in coarse]
         self.layers[node.name] = layer
         return [rectified(op.rectify, y) for y in exact], [rectified(op.rectify, y) for y in coarse]
+
+    def _corrected(
+        self, correct: Correction, node: Node, made: tuple[Floats, LayerWeights], exact: Chunks, coarse: Chunks
+    ) -> tuple[Floats, LayerWeights, Chunks]:
+        """Weights, layer and results behind one correction."""
+        import torch
+
+        assert isinstance(node.op, Scaling)
+        weight, layer = made
+        value = node.inputs[0]
+        outcome = Outcome(
+            op=node.op,
+            exact=exact,
+            coarse=coarse,
+            weight=weight.astype(np.float64),
+            quantized=layer.weight.dequantize().reshape(weight.shape).astype(np.float64),
+            find_means=lambda: self.means[value] if value in self.means else channel_moments(self.exact[value]).mean,
+            scalable=layer.weight.scale.ndim == 1 and self.scheme.arithmetic != "shift",
+        )
+        factor, shift = correct(outcome)
+        if np.any(factor != 1):
+            spread = factor.reshape(-1, *(1,) * (weight.ndim - 1))
+            weight = (weight * spread).astype(np.float32)
+            scale = (layer.weight.scale * factor).astype(np.float32)
+            layer = LayerWeights(weight=replace(layer.weight, scale=scale), bias=layer.bias)
+        bias = layer.bias * factor + shift
+        s_x = self.scheme.operand(node, value).scale
+        layer = LayerWeights(weight=fit_bias(weight.reshape(layer.weight.shape), layer.weight, bias, s_x), bias=bias)
+        change = [torch.from_numpy(c.astype(np.float32)) for c in (factor, shift)]
+        return weight, layer, [y * change[0] + change[1] for y in coarse]
 
     def _quantize(
         self, node: Node, op: Scaling, operand: Chunks, exact: Chunks
@@ -192,15 +244,10 @@ class _Walk:
         def scaled(reals: npt.NDArray[np.float32], importance: Reals | None) -> QTensor:
             return quantize_layer_weight(reals, choice, scheme.arithmetic, bias, s_x, s_y, importance)
 
+        if self.steps and (windows := sum(y[..., 0].numel() for y in exact)) < weight[0].size:
+            self.scarce.append(Scarce(node.name, windows, weight[0].size))
         problem = Problem(find_moments=lambda: measure(op, weight.shape, operand, exact), find_scales=scaled)
         state = State(weight=weight, tensor=scaled(weight, None))
         for step in self.steps:
             state = step(problem, state)
         return state.weight, LayerWeights(weight=state.tensor, bias=bias)
-
-
-def _means(chunks: Chunks) -> Reals:
-    """Mean over everything but the channels, which come last; float64."""
-    rows = [chunk.reshape(-1, chunk.shape[-1]) for chunk in chunks]
-    total = sum((r.double().sum(dim=0).numpy() for r in rows), start=np.zeros(rows[0].shape[1]))
-    return np.asarray(total / sum(len(r) for r in rows))

@@ -14,12 +14,14 @@ from subbyte.errors import RecipeError, SubbyteError, unknown_name
 from subbyte.formats import get_format
 from subbyte.formats.levels import check_pair, pairs
 from subbyte.formats.quantize import METHODS as SCALE_METHODS
-from subbyte.quantization.methods import BIAS_CORRECTION, WEIGHT_METHODS
+from subbyte.quantization.methods import BIAS_CORRECTION, CORRECTIONS, GRAPH_METHODS, WEIGHT_METHODS
 from subbyte.ranges import get_observer
 
 LAYER_OPERATORS = ("conv", "linear")
 METHODS = (*WEIGHT_METHODS, BIAS_CORRECTION)
-"""How weights and biases are found, in the order in which they make sense."""
+"""How weights and biases are found, in the order in which they make sense: the default below 8 bits."""
+ALL_METHODS = (*GRAPH_METHODS, *WEIGHT_METHODS, *CORRECTIONS)
+"""What a recipe may name."""
 GRANULARITIES = ("per_channel", "per_tensor")
 
 _Made = TypeVar("_Made")
@@ -85,8 +87,9 @@ class Recipe:
         first_input: operand format of layers that no other layer precedes.
         last_input: operand format of layers that no other layer follows.
         first_last_weights: weight format of the first and last layers; None takes the rules'.
-        methods: how weights and biases are found, in order, names of ``METHODS``; None takes ``bias_correction`` where
-            all layers have 8 bits, and everything of ``METHODS`` below.
+        methods: how the network is prepared and its weights and biases are found, names of ``ALL_METHODS``, each kind
+            in the order given; None takes ``bias_correction`` where all layers have 8 bits, and everything of
+            ``METHODS`` below.
 
     Raises:
         RecipeError: an ignored scope is no regular expression, a method is unknown, or a value has a wrong type.
@@ -105,7 +108,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _check_types(self)
-        _check_names("method", self.methods or (), METHODS)
+        _check_names("method", self.methods or (), ALL_METHODS)
         for pattern in self.ignored_scope:
             _check_path(pattern)
         _check_formats(self.input, self.output, self.first_input, self.last_input, self.first_last_weights)

@@ -41,6 +41,10 @@ class Rewriter:
             if name in self._nodes:
                 yield self._nodes[name]
 
+    def node(self, name: str) -> Node:
+        """A node as it is now, by its name."""
+        return self._nodes[name]
+
     def maker(self, value: str) -> Node | None:
         """The node that makes a value."""
         name = self._maker.get(value)

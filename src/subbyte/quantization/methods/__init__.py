@@ -1,16 +1,60 @@
-"""Weight methods by name: steps from a layer's trained weights to its codes."""
+"""Methods by name: graph methods, weight methods and corrections, in the order in which they run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from subbyte.quantization.methods import gptq, refit, rescale
+from subbyte.quantization.methods.absorption import bias_absorption
+from subbyte.quantization.methods.analytic_bias import analytic_bias_correction
+from subbyte.quantization.methods.batch_norm import batch_norm_reestimation
+from subbyte.quantization.methods.bias_correction import bias_correction
+from subbyte.quantization.methods.equalization import equalization
+from subbyte.quantization.methods.network import GraphMethod, Network
+from subbyte.quantization.methods.outcome import Correction
+from subbyte.quantization.methods.smoothing import smoothing
+from subbyte.quantization.methods.splitting import channel_splitting
 from subbyte.quantization.methods.state import Method, Problem, State
 
-__all__ = ["BIAS_CORRECTION", "WEIGHT_METHODS", "Method", "Problem", "State"]
+__all__ = [
+    "AFFINE_CORRECTIONS",
+    "BIAS_CORRECTION",
+    "CORRECTIONS",
+    "GRAPH_METHODS",
+    "WEIGHT_METHODS",
+    "Method",
+    "Problem",
+    "State",
+    "apply_graph_methods",
+]
+
+GRAPH_METHODS: Mapping[str, GraphMethod] = {
+    "equalization": equalization,
+    "bias_absorption": bias_absorption,
+    "smoothing": smoothing,
+    "channel_splitting": channel_splitting,
+}
+"""Rewrites of the float network before calibration."""
 
 WEIGHT_METHODS: Mapping[str, Method] = {"refit": refit.refit, "rescale": rescale.rescale, "gptq": gptq.gptq}
-"""In the order in which they make sense."""
+"""Steps from a layer's trained weights to its codes."""
 
 BIAS_CORRECTION = "bias_correction"
-"""The step behind them: biases take up the shift of the channel means (see ``quantization/layers.py``)."""
+
+CORRECTIONS: Mapping[str, Correction] = {
+    "batch_norm_reestimation": batch_norm_reestimation,
+    "analytic_bias_correction": analytic_bias_correction,
+    BIAS_CORRECTION: bias_correction,
+}
+"""What is done about a layer's results when its codes are found (see ``quantization/layers.py``)."""
+
+AFFINE_CORRECTIONS = (batch_norm_reestimation,)
+"""Those that act on affines as well: what remains of a batch norm that follows no convolution."""
+
+
+def apply_graph_methods(network: Network, methods: Iterable[str]) -> Network:
+    """The network behind those of the methods that rewrite it, in order."""
+    for name in methods:
+        if name in GRAPH_METHODS:
+            network = GRAPH_METHODS[name](network)
+    return network
