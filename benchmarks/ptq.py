@@ -23,7 +23,7 @@ import numpy as np
 import subbyte as sb
 from benchmarks.machine import facts
 from benchmarks.nets import NETS, Floats, Fold, Net
-from subbyte.quantization.recipe import load_recipe
+from subbyte.quantization.recipe import METHODS, load_recipe
 
 RECIPES = (
     "w8a8",
@@ -42,6 +42,14 @@ STACKS: dict[str, tuple[str, ...] | None] = {
     "gptq": ("gptq", "bias_correction"),
     "refit": ("refit", "bias_correction"),
     "refit_gptq": ("refit", "gptq", "bias_correction"),
+    "equalization": ("equalization",),
+    "bias_absorption": ("bias_absorption",),
+    "smoothing": ("smoothing",),
+    "channel_splitting": ("channel_splitting",),
+    "analytic_bias_correction": ("analytic_bias_correction",),
+    "batch_norm_reestimation": ("batch_norm_reestimation",),
+    "data_free": ("equalization", "bias_absorption", "analytic_bias_correction"),
+    "smoothing_default": ("smoothing", *METHODS),
 }
 PEERS = ("ort_min_max", "ort_percentile")
 HERE = Path(__file__).resolve().parent
@@ -165,8 +173,10 @@ def table(results: dict[str, Any]) -> str:
         "Made by `python -m benchmarks.ptq`: 256 unlabelled calibration samples (250 where a set of 500 is split:",
         "calibrate on one half, score the other, swap), default ranges, m31 arithmetic, native engine. A recipe alone",
         "stands for the default methods: bias correction at 8 bits; below, least-squares re-fit, scales by the",
-        "Hessian's diagonal, GPTQ and bias correction. A word behind it names another stack. Drop = float32 minus",
-        "quantized top-1 in points, with its 95 % paired interval; agreement: the same top-1; seconds: one run.",
+        "Hessian's diagonal, GPTQ and bias correction. A word behind it names another stack, which `STACKS` in",
+        "`benchmarks/ptq.py` spells out; a method's own name stands for that method alone, nearest rounding.",
+        "Drop = float32 minus quantized top-1 in points, with its 95 % paired interval; agreement: the same top-1;",
+        "seconds: one run.",
         "`ort_*` is ONNX Runtime's static int8 on the same samples. Low figures are shown too.",
         "",
     ]
@@ -186,15 +196,34 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write(results: dict[str, Any]) -> None:
-    """Both files, as far as the results go."""
+def merge(stored: dict[str, Any], rows: dict[str, Any]) -> dict[str, Any]:
+    """The rows of one network with new ones in the places of old ones: peers first, then by recipe and by
+    stack, what is not known any more last."""
+
+    known = ["float32", *PEERS, *(r if k == "default" else f"{r} {k}" for r in RECIPES for k in STACKS)]
+    places = {name: place for place, name in enumerate(known)}
+    both = {**stored, **rows}
+    return {name: both[name] for name in sorted(both, key=lambda n: places.get(n, len(places)))}
+
+
+def stored_results() -> dict[str, Any]:
+    """Rows by network that earlier runs left."""
+    return dict(json.loads(STORED.read_text())["nets"]) if STORED.exists() else {}
+
+
+def write(net: str, rows: dict[str, Any]) -> None:
+    """Both files with the rows of one network merged into what is there now: other runs may have written meanwhile."""
+    nets = stored_results()
+    nets[net] = merge(nets.get(net, {}), rows)
+    ordered = {name: nets[name] for name in [*NETS, *nets] if name in nets}
+    results = {"command": "python -m benchmarks.ptq", "machine": facts(), "nets": ordered}
     for path, text in ((STORED, json.dumps(results, indent=1) + "\n"), (PAGE, table(results))):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
 
 def main() -> None:
-    """Evaluate and write the results; networks that are not asked for keep the rows that they have."""
+    """Evaluate and write the results; rows that are not asked for stay as they are."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nets", nargs="*", default=list(NETS), choices=list(NETS))
     parser.add_argument("--recipes", nargs="*", default=list(RECIPES))
@@ -202,12 +231,10 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", default=list(PEERS))
     parser.add_argument("--no-write", action="store_true")
     args = parser.parse_args()
-    stored = json.loads(STORED.read_text())["nets"] if STORED.exists() else {}
-    results: dict[str, Any] = {"command": "python -m benchmarks.ptq", "machine": facts(), "nets": stored}
     for name in args.nets:  # written after each network: a long run that stops keeps what it has
-        results["nets"][name] = evaluate(NETS[name], args.recipes, args.stacks, args.peers)
+        rows = evaluate(NETS[name], args.recipes, args.stacks, args.peers)
         if not args.no_write:
-            write(results)
+            write(name, rows)
 
 
 if __name__ == "__main__":
