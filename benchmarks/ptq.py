@@ -197,9 +197,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def merge(stored: dict[str, Any], rows: dict[str, Any]) -> dict[str, Any]:
-    """The rows of one network with new ones in the places of old ones: peers first, then by recipe and by
-    stack, what is not known any more last."""
-
+    """Rows of one network, new ones in the places of old ones: peers, then recipe by recipe, then what is unknown."""
     known = ["float32", *PEERS, *(r if k == "default" else f"{r} {k}" for r in RECIPES for k in STACKS)]
     places = {name: place for place, name in enumerate(known)}
     both = {**stored, **rows}
