@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from subbyte.pipeline import trace as trace
     from subbyte.quantization.recipe import Recipe as Recipe
     from subbyte.quantization.recipe import Rule as Rule
+    from subbyte.zeroshot.synthesize import synthesize as synthesize
 
 __version__ = "0.1.0"
 
@@ -35,6 +36,7 @@ _HOME = {  # public names in flow order; imported at first use, so that running 
     "Format": "subbyte.formats",
     "Recipe": "subbyte.quantization.recipe",
     "Rule": "subbyte.quantization.recipe",
+    "synthesize": "subbyte.zeroshot.synthesize",
     "quantize": "subbyte.pipeline",
     "search": "subbyte.allocation.search",
     "Settings": "subbyte.allocation.settings",

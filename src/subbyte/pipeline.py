@@ -25,6 +25,7 @@ from subbyte.quantization.scheme import make_scheme
 from subbyte.quantization.slots import find_slots
 from subbyte.quantization.snap import snap_scales
 from subbyte.quantization.unbend import unbend
+from subbyte.zeroshot.domain import declared
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +62,8 @@ def quantize(
 
     Args:
         model: float graph from ``load_model`` or ``trace``.
-        calibration: array, dict of arrays by input name, path (.npz, .npy, folder), list, or iterable of batches.
+        calibration: array, dict of arrays by input name, path (.npz, .npy, folder), list, or iterable of batches; or
+            what ``synthesize`` made.
         recipe: short name (``w8a8``, ``w4a8``, ``x31_w17``, ``wternary_a8``), path of a .toml file, or a Recipe.
         arithmetic: ``m31``, ``m15`` or ``shift``: how accumulators are rescaled.
         samples: how many samples are used at most; a seeded subset of larger sets.
@@ -76,7 +78,7 @@ def quantize(
         raise LoweringError(*unknown_name("arithmetic", arithmetic, ARITHMETICS))
     report = progress or (lambda stage, done, total: None)
     chosen = load_recipe(recipe)
-    prepared = unbend(prepare(model), arithmetic)
+    prepared = unbend(prepare(declared(model, calibration)), arithmetic)
     data = batches(calibration, prepared, batch_size=BATCH_SIZE, limit=samples, seed=seed, preprocess=preprocess)
 
     choices = resolve(chosen, prepared)

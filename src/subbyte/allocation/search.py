@@ -32,6 +32,7 @@ from subbyte.allocation.workbench import Report, make_workbench
 from subbyte.errors import AllocationError
 from subbyte.graph.ir import Graph, Node
 from subbyte.quantization.recipe import Recipe
+from subbyte.zeroshot.domain import declared
 
 FRONTIER = 16
 """Points of the expected frontier."""
@@ -57,7 +58,8 @@ def search(
 
     Args:
         model: float graph from ``load_model`` or ``trace``.
-        data: unlabelled samples, as for ``quantize``; half of them, or all beyond 256, are kept for judging.
+        data: unlabelled samples, as for ``quantize``, or from ``synthesize``; half of them, or all beyond 256, are kept
+            for judging.
         bytes: of the model file, at most.
         latency_us: microseconds of one sample on this CPU and one thread, at most.
         bits: stored bits per weight, mean, at most.
@@ -83,7 +85,7 @@ def search(
     )
     executor = get_executor(chosen.executor)
     try:
-        found = _Search(model, data, goal, chosen, executor, progress or _silent).run(like)
+        found = _Search(declared(model, data), data, goal, chosen, executor, progress or _silent).run(like)
     finally:
         if executor is not chosen.executor:
             executor.close()

@@ -15,6 +15,7 @@ from subbyte.cli.options import (
     positive,
 )
 from subbyte.cli.output import progress, show_json, show_lines
+from subbyte.cli.synthetic import is_synthetic, method, samples_of
 
 
 def quantize(
@@ -23,6 +24,7 @@ def quantize(
     /,
     *,
     data: Path,
+    domain: str = "",
     recipe: str = "w8a8",
     arithmetic: Literal["m31", "m15", "shift"] = "m31",
     samples: int = 256,
@@ -36,7 +38,10 @@ def quantize(
     Args:
         model: the float network, an .onnx file.
         out: the .subbyte file to write.
-        data: calibration samples: .npz, .npy, folder, or CSV of paths. Labels are not used.
+        data: calibration samples: .npz, .npy, folder, or CSV of paths. Labels are not used. Without any: synthetic
+            makes samples from the network's batch norms (synthetic:kl, synthetic:l2), or noise (synthetic:uniform,
+            synthetic:normal).
+        domain: for synthetic samples: smallest and largest number before preprocessing, such as 0,255 or =-1,1.
         recipe: short name such as w8a8, w4a8, wternary_a8, x31_w17, or a .toml file.
         arithmetic: how accumulators are rescaled.
         samples: how many samples are used at most.
@@ -48,16 +53,20 @@ def quantize(
     from subbyte import pipeline
 
     positive(samples=samples)
-    target = output_path(out, (MODEL_FILE,), model, data)
+    target = output_path(out, (MODEL_FILE,), *([model] if is_synthetic(data) else [model, data]))
+    process = preprocessing.given()
     options: dict[str, Any] = {
         "arithmetic": arithmetic,
         "samples": samples,
         "seed": checked_seed(seed),
-        "preprocess": preprocessing.given(),
+        "preprocess": process,
     }
     graph = float_model(model)
     with progress(quiet=quiet or json) as report:
-        quantized = pipeline.quantize(graph, data, recipe=recipe, progress=report, **options)
+        found = samples_of(data, graph, domain, samples, seed, process, report)
+        quantized = pipeline.quantize(graph, found, recipe=recipe, progress=report, **options)
+    if is_synthetic(data):
+        quantized.metadata["calibration"] = f"synthetic:{method(data)}"
     size = quantized.save(target)
     if json:
         float_bytes = model.stat().st_size

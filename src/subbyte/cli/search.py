@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +18,7 @@ from subbyte.cli.options import (
     positive,
 )
 from subbyte.cli.output import progress, show_json, show_lines, show_table
+from subbyte.cli.synthetic import is_synthetic, samples_of
 from subbyte.errors import SubbyteError
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ class Allocating:
 
 USUAL = Allocating()
 
+JUDGED_ON_SYNTHETIC = "samples are synthetic: agreement and losses were judged on them, not on data"
+
 
 def search(
     model: Path,
@@ -91,6 +94,7 @@ def search(
     /,
     *,
     data: Path,
+    domain: str = "",
     bytes: str = "",
     latency: str = "",
     bits: float | None = None,
@@ -110,7 +114,9 @@ def search(
         model: the float network, an .onnx file.
         out: the .subbyte file to write, if any.
         data: samples: .npz, .npy, folder, or CSV of paths. Part of them is kept for judging; labels are used only
-            for --max-drop.
+            for --max-drop. Without any: synthetic, synthetic:l2 and so on, as for quantize; then the network is judged
+            on synthetic samples too.
+        domain: for synthetic samples: smallest and largest number before preprocessing, such as 0,255 or =-1,1.
         bytes: of the model file at most, such as 60000, 60K (60,000) or 60Ki (61,440).
         latency: of one sample on this machine at most, such as 80us or 1.2ms.
         bits: stored bits per weight at most, mean over the network.
@@ -126,13 +132,16 @@ def search(
     """
     from subbyte.allocation.search import search as run
 
-    targets = _targets(out, save_plan, plot, (model, data))
+    targets = _targets(out, save_plan, plot, (model,) if is_synthetic(data) else (model, data))
     settings = how.settings(preprocessing.given())
     goal: dict[str, Any] = {"bits": bits, "max_drop": max_drop, "min_agreement": min_agreement, "like": like or None}
     goal |= {"bytes": size(bytes), "latency_us": microseconds(latency)}
     graph = float_model(model)
     with progress(quiet=quiet or json) as report:
-        found = run(graph, data, settings=settings, progress=report, **goal)
+        given = samples_of(data, graph, domain, how.samples, how.seed, settings.preprocess, report)
+        found = run(graph, given, settings=settings, progress=report, **goal)
+    if is_synthetic(data):
+        found = replace(found, notes=(*found.notes, JUDGED_ON_SYNTHETIC))
     _write(found, targets, f"{model.name}: bits per layer")
     if json:
         show_json({**facts(found), "files": {k: str(v) for k, v in targets.items()}})

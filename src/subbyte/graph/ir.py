@@ -34,9 +34,15 @@ Constant: TypeAlias = "npt.NDArray[np.generic] | QTensor"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FloatType:
-    """Reals in float32; ``shape[0]`` is BATCH."""
+    """Reals in float32; ``shape[0]`` is BATCH.
+
+    Attributes:
+        shape: with the batch axis.
+        domain: of an input: smallest and largest real that it holds, where somebody declared them.
+    """
 
     shape: Shape
+    domain: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from subbyte.errors import SubbyteError
 from subbyte.formats.format import Format
-from subbyte.graph.ir import Graph, IntType, Node
+from subbyte.graph.ir import FloatType, Graph, IntType, Node
 from subbyte.graph.torch_executor import FloatExecutor
 from subbyte.quantization.fake_quant import fake_quantize
 from subbyte.quantization.slots import Slot, Slots
@@ -52,7 +52,7 @@ def calibrate(
     Args:
         graph: prepared float graph.
         slots: what needs a range.
-        batches: float32 inputs by name, batch first; iterated twice.
+        batches: float32 inputs by name, batch first; iterated twice. An input with a declared domain gets that range.
         judged_samples: bound on the samples of the second pass.
         progress: called after every batch.
     """
@@ -60,11 +60,19 @@ def calibrate(
     observers = _observe(graph, wanted, batches, progress)
     types: dict[tuple[str, str], list[IntType]] = {}
     for slot in wanted:
-        ranges = [observers[slot.group.root].range(name, slot.format) for name in candidates(slot)]
+        seen, declared = observers[slot.group.root], _domain(graph, slot)
+        ranges = [declared] if declared else [seen.range(name, slot.format) for name in candidates(slot)]
         options = [_int_type(lo, hi, slot.format, graph, slot) for lo, hi in ranges]
         types[slot.key] = list(dict.fromkeys(options))
     errors = _judge(graph, wanted, types, batches, judged_samples, progress)
     return {key: options[int(np.argmin(errors[key]))] for key, options in types.items()}
+
+
+def _domain(graph: Graph, slot: Slot) -> tuple[float, float] | None:
+    """The declared domain of a network input: its range, whatever the samples hold."""
+    kinds = [graph.types[value] for value in slot.group.values if value in graph.inputs]
+    domains = [kind.domain for kind in kinds if isinstance(kind, FloatType) and kind.domain]
+    return (min(d[0] for d in domains), max(d[1] for d in domains)) if domains else None
 
 
 def _int_type(lo: float, hi: float, format_: Format, graph: Graph, slot: Slot) -> IntType:

@@ -1,0 +1,1 @@
+"""Calibration without data: inputs synthesized from the statistics that batch norms keep."""
