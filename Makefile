@@ -21,7 +21,7 @@ SOURCES := $(shell find src native cmake CMakeLists.txt CMakePresets.json pyproj
 TOOLS   := $(STAMPS)/tools-$(call digest,pyproject.toml constraints.txt)
 PACKAGE := $(STAMPS)/package-$(shell echo $(SOURCES) | cat - $(SOURCES) constraints.txt | cksum | cut -d ' ' -f 1)
 
-.PHONY: demo demo-search test test-all lint bench bench-ptq bench-zeroshot bench-cpu format sanitize setup-arm test-arm install clean help
+.PHONY: demo demo-search test test-all lint bench bench-ptq bench-search bench-zeroshot bench-cpu format sanitize setup-arm test-arm install clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -54,6 +54,9 @@ bench-ptq: $(PACKAGE)  ## accuracy of every recipe and method on the real networ
 
 bench-zeroshot: $(PACKAGE)  ## calibration without data beside calibration with it; writes docs/results/zeroshot.md
 	$(BIN)/python -m benchmarks.zeroshot
+bench-search: $(PACKAGE)  ## search against uniform w4a8, and promised times under AVX2; writes docs/results/search.md
+	$(BIN)/python -m benchmarks.search bytes
+	$(BIN)/python -m benchmarks.search latency
 
 bench-cpu: $(PEERS)  ## a part of it (QUESTION=nets): LiteRT, ONNX Runtime and OpenVINO beside our engine
 	$(PEERS_BIN)/python -m benchmarks.cpu $(QUESTION)

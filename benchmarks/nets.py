@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -48,11 +49,11 @@ class Fold:
 
 @dataclass(frozen=True, kw_only=True)
 class Net:
-    """A network: its file and its folds."""
+    """A network: its file and its folds, ``folds(count)`` with at most ``count`` calibration samples each."""
 
     name: str
     file: str
-    folds: Callable[[], list[Fold]]
+    folds: Callable[..., list[Fold]]
 
     @property
     def path(self) -> Path:
@@ -60,30 +61,28 @@ class Net:
         return data_folder() / "models" / self.file
 
 
-def _pick(n: int, count: int = CALIBRATION) -> npt.NDArray[np.int64]:
+def _pick(n: int, count: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng(0).permutation(n)[:count]
 
 
-def _two_fold(x: Floats, y: Labels | None) -> list[Fold]:
+def _two_fold(x: Floats, y: Labels | None, count: int) -> list[Fold]:
     """Calibrate on one half, score the other, and swap."""
     order = np.random.default_rng(0).permutation(len(x))
     halves = order[: len(x) // 2], order[len(x) // 2 :]
-    return [
-        Fold(calibration=x[a][:CALIBRATION], x=x[b], y=None if y is None else y[b]) for a, b in (halves, halves[::-1])
-    ]
+    return [Fold(calibration=x[a][:count], x=x[b], y=None if y is None else y[b]) for a, b in (halves, halves[::-1])]
 
 
-def _mnist() -> list[Fold]:
+def _mnist(count: int = CALIBRATION) -> list[Fold]:
     train, _ = loaders().mnist("train")
     x, y = loaders().mnist("test")
-    flat = [(a.reshape(len(a), -1) / np.float32(255)).astype(np.float32) for a in (train[_pick(len(train))], x)]
+    flat = [(a.reshape(len(a), -1) / np.float32(255)).astype(np.float32) for a in (train[_pick(len(train), count)], x)]
     return [Fold(calibration=flat[0], x=flat[1], y=y.astype(np.int64))]
 
 
-def _cifar(prepare: Callable[[npt.NDArray[np.uint8]], Floats]) -> list[Fold]:
+def _cifar(prepare: Callable[[npt.NDArray[np.uint8]], Floats], count: int = CALIBRATION) -> list[Fold]:
     train, _ = loaders().cifar10("train_lossless")
     x, y = loaders().cifar10("test_a")
-    return [Fold(calibration=prepare(train[_pick(len(train))]), x=prepare(x), y=y.astype(np.int64))]
+    return [Fold(calibration=prepare(train[_pick(len(train), count)]), x=prepare(x), y=y.astype(np.int64))]
 
 
 def _raw(x: npt.NDArray[np.uint8]) -> Floats:
@@ -97,28 +96,28 @@ def _normalised(x: npt.NDArray[np.uint8]) -> Floats:
     return np.ascontiguousarray(z.transpose(0, 3, 1, 2))
 
 
-def _kws() -> list[Fold]:
+def _kws(count: int = CALIBRATION) -> list[Fold]:
     data = loaders().kws()
-    return _two_fold(data["mfcc"].astype(np.float32), data["labels"].astype(np.int64))
+    return _two_fold(data["mfcc"].astype(np.float32), data["labels"].astype(np.int64), count)
 
 
-def _honk() -> list[Fold]:
+def _honk(count: int = CALIBRATION) -> list[Fold]:
     x, y, _ = loaders().honk()
-    return _two_fold(x, y.astype(np.int64))
+    return _two_fold(x, y.astype(np.int64), count)
 
 
-def _vww() -> list[Fold]:
+def _vww(count: int = CALIBRATION) -> list[Fold]:
     from PIL import Image
 
     images, _ = loaders().imagenet()
     small = np.stack([np.asarray(Image.fromarray(i).resize((96, 96), Image.Resampling.BILINEAR)) for i in images])
-    return _two_fold(small.astype(np.float32) / np.float32(255), None)
+    return _two_fold(small.astype(np.float32) / np.float32(255), None, count)
 
 
-def _darknet() -> list[Fold]:
+def _darknet(count: int = CALIBRATION) -> list[Fold]:
     images, y = loaders().imagenet()
     x = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
-    return _two_fold(x, y.astype(np.int64))
+    return _two_fold(x, y.astype(np.int64), count)
 
 
 NETS = {
@@ -127,8 +126,8 @@ NETS = {
         Net(name="mnist_mlp", file="mnist_mlp_784_128_32_10.onnx", folds=_mnist),
         Net(name="dscnn_kws", file="mlperf_dscnn_kws.onnx", folds=_kws),
         Net(name="honk_res8", file="honk_res8_narrow_kws.onnx", folds=_honk),
-        Net(name="resnet8", file="mlperf_resnet8.onnx", folds=lambda: _cifar(_raw)),
-        Net(name="resnet20", file="cifar_resnet20.onnx", folds=lambda: _cifar(_normalised)),
+        Net(name="resnet8", file="mlperf_resnet8.onnx", folds=partial(_cifar, _raw)),
+        Net(name="resnet20", file="cifar_resnet20.onnx", folds=partial(_cifar, _normalised)),
         Net(name="vww", file="mlperf_vww_mobilenetv1_025_96.onnx", folds=_vww),
         Net(name="tiny_darknet", file="tiny_darknet_imagenet.onnx", folds=_darknet),
     )

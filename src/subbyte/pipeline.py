@@ -12,7 +12,7 @@ from subbyte.graph.passes import prepare
 from subbyte.ingest.data import Preprocess, batches, take
 from subbyte.ingest.onnx_file import load_onnx
 from subbyte.model import QuantizedModel, provenance
-from subbyte.quantization.calibrate import Progress, calibrate
+from subbyte.quantization.calibrate import Progress, Ranges, calibrate
 from subbyte.quantization.groups import find_groups
 from subbyte.quantization.layers import default_methods, quantize_layers, sample_limit
 from subbyte.quantization.lowering import lower
@@ -80,20 +80,37 @@ def quantize(
     chosen = load_recipe(recipe)
     prepared = unbend(prepare(declared(model, calibration)), arithmetic)
     data = batches(calibration, prepared, batch_size=BATCH_SIZE, limit=samples, seed=seed, preprocess=preprocess)
+    normals = batch_norm_normals(model, prepared)
+    known = Network(graph=prepared, normals=normals, batches=data, report=report)
+    integer = to_integers(known, chosen, arithmetic, samples)
+    return QuantizedModel(integer, provenance(chosen.name, arithmetic, data.samples, seed, preprocess))
 
-    choices = resolve(chosen, prepared)
+
+def to_integers(
+    known: Network, chosen: Recipe, arithmetic: Arithmetic, samples: int, ranges: Ranges | None = None
+) -> Graph:
+    """The integer graph of a prepared float network.
+
+    Args:
+        known: the network, prepared and without bends that the arithmetic cannot carry, and its calibration data.
+        chosen: recipe.
+        arithmetic: of every rescale.
+        samples: how many the weight methods see at most.
+        ranges: remembers the activations' ranges from one call to the next with the same network and data; the result
+            is the same as without.
+    """
+    choices = resolve(chosen, known.graph)
     methods = default_methods(choices) if chosen.methods is None else chosen.methods
-    known = Network(graph=prepared, normals=batch_norm_normals(model, prepared), batches=data, report=report)
     network = apply_graph_methods(known, methods)
     graph = network.graph
     groups = find_groups(graph)
     slots = find_slots(graph, groups, choices, chosen)
-    types = calibrate(graph, slots, data, JUDGED_SAMPLES, report)
+    remembered = ranges if graph is known.graph else None
+    types = calibrate(graph, slots, known.batches, JUDGED_SAMPLES, known.report, remembered)
     if arithmetic == "shift":
         types = snap_scales(graph, groups, types)
     scheme = make_scheme(graph, groups, slots, types, choices, arithmetic)
 
-    feeds = take(data, sample_limit(graph, samples))
-    layers = quantize_layers(scheme, feeds, methods, report, expected_means(graph, network.normals))
-    integer = lower(scheme, layers)
-    return QuantizedModel(integer, provenance(chosen.name, arithmetic, data.samples, seed, preprocess))
+    feeds = take(known.batches, sample_limit(graph, samples))
+    layers = quantize_layers(scheme, feeds, methods, known.report, expected_means(graph, network.normals))
+    return lower(scheme, layers)

@@ -67,7 +67,7 @@ def test_like_a_recipe():
     found = run(like="w4a8", settings={"candidates": ("int3", "int4", "int5", "int8"), "refine": 1})
     like = next(t for t in found.trials if t.name == "w4a8")
     assert found.trial.loss <= like.loss
-    assert found.trial.agreement >= like.agreement
+    assert found.trial.agreement >= like.agreement - 100 * np.sqrt(2 * 0.25 / 48)
     assert found.trial.costs["bytes"] <= like.costs["bytes"]
 
 

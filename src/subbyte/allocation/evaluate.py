@@ -14,10 +14,12 @@ from subbyte.allocation.costs import packed_bytes, peak_activation_bytes, weight
 from subbyte.allocation.divergence import distance
 from subbyte.allocation.plan import recipe_of
 from subbyte.allocation.problem import Candidate
+from subbyte.allocation.samples import FIT
 from subbyte.allocation.workbench import Workbench, integer_answers
-from subbyte.graph.ir import Graph
-from subbyte.model import QuantizedModel
-from subbyte.pipeline import quantize
+from subbyte.ingest.data import batches
+from subbyte.model import QuantizedModel, provenance
+from subbyte.pipeline import BATCH_SIZE, to_integers
+from subbyte.quantization.methods.network import Network
 from subbyte.quantization.recipe import Recipe, load_recipe
 from subbyte.quantization.resolve import resolve
 from subbyte.runtime.modelfile import to_bytes
@@ -85,24 +87,26 @@ def recipe_task(recipe: str | Recipe, seed: int) -> TrialTask:
     return TrialTask(loaded, loaded.name, seed)
 
 
-def build(model: Graph, bench: Workbench, task: TrialTask) -> QuantizedModel:
+def build(bench: Workbench, task: TrialTask) -> QuantizedModel:
     """The integer model of a task, from the fitted samples."""
     fit = {n: np.array(x) for n, x in bench.samples.fit.items()}
-    return quantize(model, fit, recipe=task.recipe, arithmetic=bench.arithmetic, seed=task.seed)
+    data = batches(fit, bench.graph, batch_size=BATCH_SIZE, limit=FIT, seed=task.seed)
+    known = Network(graph=bench.graph, normals=bench.normals, batches=data)
+    graph = to_integers(known, task.recipe, bench.arithmetic, FIT, bench.ranges)
+    return QuantizedModel(graph, provenance(task.recipe.name, bench.arithmetic, data.samples, task.seed, None))
 
 
-def try_recipe(shared: tuple[Graph, Workbench], task: TrialTask) -> tuple[Trial, bytes]:
+def try_recipe(bench: Workbench, task: TrialTask) -> tuple[Trial, bytes]:
     """Quantize and judge: a job of an executor.
 
     Args:
-        shared: the network as it came in, and its bench.
+        bench: of the network.
         task: what to try.
 
     Returns:
         What it is worth, and the model file.
     """
-    model, bench = shared
-    built = build(model, bench, task)
+    built = build(bench, task)
     return judge(bench, built, task), to_bytes(built.graph, built.metadata)
 
 

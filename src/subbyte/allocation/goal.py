@@ -24,8 +24,11 @@ class Goal:
         max_drop: points of top-1, on labelled samples; without labels no sample may be lost whatever its label, so
             that the agreement is at least 100 minus this.
         min_agreement: with the float network, percent.
-        wants_like: whether there will be one:
-        like: a trial that the answer must not be worse than, in agreement and in loss.
+        wants_like: whether ``like`` will be given once it was tried.
+        like: a trial that the answer must not be worse than: in loss, and in agreement as far as the judged samples can
+            tell (one standard error of the difference).
+        samples: how many are judged.
+        margin: share by which ``like``'s loss must be undercut.
         minimise: the cost that is made small where only promises are given.
 
     Raises:
@@ -37,6 +40,8 @@ class Goal:
     min_agreement: float | None = None
     wants_like: bool = False
     like: Trial | None = None
+    samples: int = 1
+    margin: float = 0.0
     minimise: str = "bytes"
 
     def __post_init__(self) -> None:
@@ -86,11 +91,16 @@ class Goal:
             words.append(f"agreement {trial.agreement:.2f} % is below {self.min_agreement:g} %")
         if self.max_drop is not None and self.lost(trial) > self.max_drop + 1e-9:
             words.append(f"{self._lost_words(trial)} is above {self.max_drop:g} points")
-        if self.like is not None and not math.isnan(trial.agreement) and trial.agreement < self.like.agreement:
-            words.append(f"agreement {trial.agreement:.2f} % is below {self.like.agreement:.2f} % of {self.like.name}")
-        if self.like is not None and trial.loss > self.like.loss:
-            words.append(f"loss {trial.loss:.4g} is above {self.like.loss:.4g} of {self.like.name}")
+        if self.like is not None and trial.agreement < (least := self._least_agreement(self.like.agreement)):
+            words.append(f"agreement {trial.agreement:.2f} % is clearly below that of {self.like.name}, {least:.2f} %")
+        if self.like is not None and trial.loss > (bound := (1 - self.margin) * self.like.loss):
+            words.append(f"loss {trial.loss:.4g} is above {bound:.4g}, from {self.like.loss:.4g} of {self.like.name}")
         return words
+
+    def _least_agreement(self, agreement: float) -> float:
+        """What is not clearly less: one standard error of a difference below, or one sample; NaN for no classes."""
+        p = agreement / 100
+        return agreement - 100 * max(math.sqrt(2 * p * (1 - p) / self.samples), 1 / self.samples)
 
     @staticmethod
     def lost(trial: Trial) -> float:

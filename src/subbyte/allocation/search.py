@@ -65,7 +65,8 @@ def search(
         bits: stored bits per weight, mean, at most.
         max_drop: points of top-1 that may be lost on the judged samples. Without labels every disagreement counts.
         min_agreement: percent of the judged samples that keep the float network's best class, at least.
-        like: a recipe (``w4a8``) that the answer must not be worse than, in agreement and in loss.
+        like: a recipe (``w4a8``) that the answer must not be worse than: in loss, and in agreement as far as the
+            judged samples can tell.
         settings: candidates, pins, ties, executor, journal and everything else.
         progress: called with (stage, done, total).
 
@@ -81,6 +82,7 @@ def search(
         max_drop=max_drop,
         min_agreement=min_agreement,
         wants_like=like is not None,
+        margin=chosen.margin,
         minimise=chosen.minimise,
     )
     executor = get_executor(chosen.executor)
@@ -114,7 +116,7 @@ class _Search:
         goal.check(self.bench.answer)
         self.candidates = settings.options(self.bench.layers)
         self.timed = "latency_us" in (*goal.budgets, goal.minimise)
-        self.trials = Trials(model, self.bench, executor, self.journal, self.timed, report)
+        self.trials = Trials(self.bench, executor, self.journal, self.timed, report)
         self.measured: list[Measured] = []
         self.tried = 0
 
@@ -128,7 +130,8 @@ class _Search:
         seed = self.settings.seed
         self.eight = self.trials.run([allocation_task(self.bench, {}, "w8a8", seed)])[0]
         if like is not None:
-            self.goal = replace(self.goal, like=self.trials.run([recipe_task(like, seed)])[0])
+            like_it = self.trials.run([recipe_task(like, seed)])[0]
+            self.goal = replace(self.goal, like=like_it, samples=self.samples.count)
         self._check_reachable()
         self.problem = self._problem(self._losses())
         self.trials.run([recipe_task(r, seed) for r in self.settings.compare])

@@ -44,6 +44,8 @@ class Settings:
         compare: recipes that are tried beside, for the table and the plot.
         trials: allocations that are tried for real in each round.
         refine: further rounds, with sensitivities measured around the best allocation of the round before.
+        margin: share by which the loss of ``like`` must be undercut on the judged samples; the answer is chosen on
+            them, so on others it does a little worse.
     """
 
     candidates: Sequence[str] = WEIGHTS
@@ -62,6 +64,7 @@ class Settings:
     compare: Sequence[str] = ()
     trials: int = 8
     refine: int = 0
+    margin: float = 0.0
 
     def __post_init__(self) -> None:
         check_method(self.sensitivity)
@@ -70,6 +73,8 @@ class Settings:
         if self.trials < 2 or self.refine < 0:
             seen = f"{self.trials} trials, {self.refine} further rounds"
             raise AllocationError(seen, "a round tries 2 allocations or more; rounds are counted from 0", "allow more")
+        if not 0 <= self.margin < 1:
+            raise AllocationError(f"margin is {self.margin}", "a margin is a share from 0 to below 1", "correct it")
 
     def options(self, layers: Sequence[Node]) -> dict[str, tuple[Candidate, ...]]:
         """Candidates by layer name.

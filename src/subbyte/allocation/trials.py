@@ -10,7 +10,6 @@ from subbyte.allocation.executors import Executor
 from subbyte.allocation.journal import Journal, digest
 from subbyte.allocation.timing import measure_network
 from subbyte.allocation.workbench import Report, Workbench
-from subbyte.graph.ir import Graph
 from subbyte.model import QuantizedModel
 from subbyte.runtime.modelfile import from_bytes
 
@@ -19,8 +18,7 @@ class Trials:
     """Runs trials on an executor, through the journal.
 
     Args:
-        model: the network as it came in.
-        bench: the same on the bench.
+        bench: of the network.
         executor: where they run.
         journal: what is known already.
         timed: whether each network's time is taken, here and one at a time.
@@ -30,10 +28,8 @@ class Trials:
         found: in the order in which they were first asked for.
     """
 
-    def __init__(
-        self, model: Graph, bench: Workbench, executor: Executor, journal: Journal, timed: bool, report: Report
-    ) -> None:
-        self.shared = (model, bench)
+    def __init__(self, bench: Workbench, executor: Executor, journal: Journal, timed: bool, report: Report) -> None:
+        self.bench = bench
         self.executor, self.journal, self.timed, self.report = executor, journal, timed, report
         self.tasks: dict[str, TrialTask] = {}
         self._found: dict[str, Trial] = {}
@@ -49,7 +45,7 @@ class Trials:
         keys = [_key(t) for t in tasks]
         self.tasks.update(zip(keys, tasks, strict=True))
         missing = [k for k in dict.fromkeys(keys) if self.journal.get(k) is None]
-        results = self.executor.run(try_recipe, self.shared, [self.tasks[k] for k in missing])
+        results = self.executor.run(try_recipe, self.bench, [self.tasks[k] for k in missing])
         self.report(stage, 0, len(missing))
         for done, (i, (trial, file)) in enumerate(results, 1):
             self._files[missing[i]] = file
@@ -63,7 +59,7 @@ class Trials:
         """The integer model of a trial of this search, and its task; it is built again after an interruption."""
         key = next(k for k, t in self._found.items() if t is trial)
         if key not in self._files:
-            _, (_, self._files[key]) = next(self.executor.run(try_recipe, self.shared, [self.tasks[key]]))
+            _, (_, self._files[key]) = next(self.executor.run(try_recipe, self.bench, [self.tasks[key]]))
         graph, metadata = from_bytes(self._files[key])
         return QuantizedModel(graph, metadata), self.tasks[key]
 

@@ -20,11 +20,12 @@ from subbyte.arithmetic.requant import Arithmetic
 from subbyte.graph.ir import Graph, IntType, Node
 from subbyte.graph.passes import prepare
 from subbyte.graph.torch_executor import FloatExecutor
-from subbyte.quantization.calibrate import calibrate
+from subbyte.quantization.calibrate import Ranges, calibrate
 from subbyte.quantization.groups import find_groups
 from subbyte.quantization.layers import LayerWeights, quantize_layers, sample_limit
 from subbyte.quantization.lowering import lower
 from subbyte.quantization.methods import BIAS_CORRECTION
+from subbyte.quantization.methods.normals import Normal, batch_norm_normals
 from subbyte.quantization.recipe import LAYER_OPERATORS, METHODS
 from subbyte.quantization.resolve import resolve
 from subbyte.quantization.scheme import Scheme, make_scheme
@@ -55,6 +56,8 @@ class Workbench:
         base: weights of every layer.
         exact: the float network's answer on the judged samples.
         context: candidates of ``base``; layers that are not named have 8 bits.
+        normals: of the results of layers, where batch norms of the network say so.
+        ranges: of activations, as whole networks that were tried found them.
     """
 
     graph: Graph
@@ -64,6 +67,8 @@ class Workbench:
     base: Mapping[str, LayerWeights]
     exact: npt.NDArray[Any]
     context: Mapping[str, Candidate] = field(default_factory=dict)
+    normals: Mapping[str, Normal] = field(default_factory=dict)
+    ranges: Ranges = field(default_factory=dict)
 
     @property
     def layers(self) -> tuple[Node, ...]:
@@ -146,7 +151,8 @@ def make_workbench(
     bench = Workbench(graph, samples, arithmetic, types, {}, np.empty(0))
     limit = sample_limit(graph, len(next(iter(samples.fit.values()))))
     base = quantize_layers(bench.scheme({}), {n: x[:limit] for n, x in samples.fit.items()}, (BIAS_CORRECTION,), report)
-    return replace(bench, base=base, exact=float_answers(graph, samples.judged, bench.answer))
+    exact = float_answers(graph, samples.judged, bench.answer)
+    return replace(bench, base=base, exact=exact, normals=batch_norm_normals(model, graph))
 
 
 def float_answers(graph: Graph, feeds: Feeds, answer: Answer) -> npt.NDArray[Any]:

@@ -28,6 +28,9 @@ Feeds = Mapping[str, npt.NDArray[np.float32]]
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total); total is 0 where unknown."""
 
+Ranges = dict[tuple[str, str, str, tuple[str, ...]], IntType]
+"""Ranges by group, format, observer and readers."""
+
 WIDE_HEADROOM = 2.0
 """16-bit outputs keep this factor above the calibrated extremes: codes are plenty, saturation is not."""
 
@@ -45,7 +48,12 @@ def candidates(slot: Slot) -> tuple[str, ...]:
 
 
 def calibrate(
-    graph: Graph, slots: Slots, batches: Iterable[Feeds], judged_samples: int, progress: Progress
+    graph: Graph,
+    slots: Slots,
+    batches: Iterable[Feeds],
+    judged_samples: int,
+    progress: Progress,
+    known: Ranges | None = None,
 ) -> Mapping[tuple[str, str], IntType]:
     """A scale and zero point for every slot, by slot key.
 
@@ -55,8 +63,26 @@ def calibrate(
         batches: float32 inputs by name, batch first; iterated twice. An input with a declared domain gets that range.
         judged_samples: bound on the samples of the second pass.
         progress: called after every batch.
+        known: what earlier calls with the same network and samples found; slots that are there are not looked at
+            again, and the others join them.
     """
-    wanted = [*slots.storage.values(), *slots.operands.values()]
+    known = {} if known is None else known
+    everything = [*slots.storage.values(), *slots.operands.values()]
+    wanted = [slot for slot in everything if _question(slot) not in known]
+    if wanted:
+        found = _found(graph, wanted, batches, judged_samples, progress)
+        known.update({_question(slot): found[slot.key] for slot in wanted})
+    return {slot.key: known[_question(slot)] for slot in everything}
+
+
+def _question(slot: Slot) -> tuple[str, str, str, tuple[str, ...]]:
+    """What decides a slot's range."""
+    return slot.group.root, slot.format.name, slot.observer or "", tuple(n.name for n in slot.readers)
+
+
+def _found(
+    graph: Graph, wanted: Sequence[Slot], batches: Iterable[Feeds], judged_samples: int, progress: Progress
+) -> dict[tuple[str, str], IntType]:
     observers = _observe(graph, wanted, batches, progress)
     types: dict[tuple[str, str], list[IntType]] = {}
     for slot in wanted:
