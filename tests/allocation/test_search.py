@@ -71,6 +71,18 @@ def test_like_a_recipe():
     assert found.trial.costs["bytes"] <= like.costs["bytes"]
 
 
+def test_promises_beside_pinned_layers():
+    """8 bits everywhere are no answer then, nor is a recipe of other formats."""
+    chosen = {"candidates": ("int3", "int4"), "pinned": {"stem": "int4"}}
+    found = run(min_agreement=80.0, settings=chosen)
+    assert found.trial.agreement >= 80.0
+    assert {r.layer: r.candidate.weights for r in found.rows}["stem"] == "int4"
+    found = run(like="wlevels5_a8", settings=chosen)
+    assert found.trial.loss <= next(t.loss for t in found.trials if t.name == "wlevels5_a8")
+    with pytest.raises(AllocationError, match="the finest candidates"):
+        run(like="w8a8", settings={**chosen, "pinned": {"": "int3"}})
+
+
 def test_promised_drop_with_labels():
     graph, x = classifier(), images(96)
     labels = np.asarray(sb.quantize(graph, x, recipe="w8a8")(x)).argmax(1)
