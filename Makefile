@@ -65,10 +65,9 @@ format: $(TOOLS)  ## let ruff format and mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-sanitize: $(TOOLS)  ## native tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake --preset sanitize
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake --build --preset sanitize -j $(JOBS)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ctest --preset sanitize
+sanitize: $(TOOLS)  ## native tests under AddressSanitizer and UndefinedBehaviorSanitizer; shared plans under ThreadSanitizer
+	export PATH="$(CURDIR)/$(BIN):$$PATH"; set -ex; for preset in sanitize tsan; do \
+	  cmake --preset $$preset; cmake --build --preset $$preset -j $(JOBS); ctest --preset $$preset; done
 
 setup-arm:  ## install Debian's compiler and emulator for 64-bit ARM where they are missing (needs apt and root or sudo)
 	@if $(ARM_TOOLS); then exit 0; fi; \
