@@ -210,9 +210,8 @@ def beyond(target: Case) -> bool:
 def _verdict(target: Case) -> str:
     out_of_reach = "ceiling" in target and target["ceiling"] < target["target"]
     missed = f"not counted: {target['invalid']}" if target["invalid"] else "**missed**"
-    if beyond(target):
-        return "**beyond the roof**"
     verdict = "met" if target["met"] else "**above the ceiling**" if out_of_reach else missed
+    verdict += ", beyond its roof" if beyond(target) else ""
     return f"{verdict} †" if target["disturbed"] else verdict
 
 

@@ -80,7 +80,7 @@ def test_a_target_above_the_roof_and_an_invalid_one_are_not_met(asked: report.Re
     rows = [line for line in text.splitlines() if line.startswith(("| far", "| more", "| void", "| fair"))]
     assert [r.rsplit("|", 2)[1].strip() for r in rows] == [
         "**above the ceiling**",
-        "**beyond the roof**",
+        "**above the ceiling**, beyond its roof",
         "not counted: not comparable",
         "met",
     ]
