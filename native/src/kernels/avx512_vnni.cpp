@@ -41,6 +41,7 @@ static inline __m512i four_bytes(const std::uint8_t* x) {
 
 struct Tile {
     static constexpr int MOST = 4;
+    static constexpr bool JOINS = false;
     // Six pixels of 64 columns, or twelve of 32, or sixteen of 16: most of 32 registers are accumulators.
     static constexpr int group(int vectors) { return vectors == 4 ? 1 : vectors == 2 ? 2 : 4; }
     static constexpr int most_groups(int vectors) { return vectors == 1 ? 4 : 6; }
@@ -53,7 +54,7 @@ struct Tile {
             const __m512i bias = load(job.epilogue.bias + column + LANES * v);
             UNROLL for (int r = 0; r < ROWS; ++r) acc[r][v] = bias;
         }
-        const std::ptrdiff_t step = pixels.in_step;
+        const std::ptrdiff_t step = pixels.in_step[0];
         for (std::int32_t t = 0; t < job.tap_count; ++t) {
             const std::uint8_t* x[GROUPS];
             UNROLL for (int g = 0; g < GROUPS; ++g) x[g] = pixels.in[g] + job.taps[t];
@@ -79,6 +80,7 @@ struct Tile {
 // is read once is multiplied by the weights of up to three places in the window, for three pixels.
 struct SlidingTile {
     static constexpr int MOST = 1;
+    static constexpr bool JOINS = false;
     static constexpr int PLACES = 3;
     static constexpr int group(int vectors) { return Tile::group(vectors); }
     static constexpr int most_groups(int vectors) { return Tile::most_groups(vectors); }
@@ -87,7 +89,7 @@ struct SlidingTile {
     static void run(const DotJob& job, const Pixels& pixels, const std::int8_t* panel, int column) {
         __m512i acc[GROUPS * GROUP][VECTORS];
         UNROLL for (int r = 0; r < GROUPS * GROUP; ++r) acc[r][0] = load(job.epilogue.bias + column);
-        const std::ptrdiff_t step = pixels.in_step;
+        const std::ptrdiff_t step = pixels.in_step[0];
         const std::ptrdiff_t place_steps = job.steps / PLACES;
         for (std::int32_t t = 0; t < job.tap_count; ++t) {
             const std::uint8_t* x[GROUPS];

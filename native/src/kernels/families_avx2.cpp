@@ -47,6 +47,7 @@ static void finish_sums(const DotJob& job, const Pixels& pixels, const std::int3
 // Pixels one by one: sums stay in memory between parts, so none may be taken twice.
 struct LookupTile {
     static constexpr int MOST = 4;
+    static constexpr bool JOINS = false;
     static constexpr int group(int) { return 1; }
     static constexpr int most_groups(int) { return 4; }
 
@@ -80,6 +81,7 @@ static inline Vec count(Vec sums, Vec v) {
 
 struct BitTile {
     static constexpr int MOST = 2;
+    static constexpr bool JOINS = false;
     static constexpr int group(int vectors) { return vectors == 2 ? 2 : 4; }
     static constexpr int most_groups(int vectors) { return vectors; }
 

@@ -26,6 +26,7 @@ namespace half {
 // Pixels one by one: sums stay in memory between parts, so none may be taken twice.
 struct LookupTile {
     static constexpr int MOST = 4;
+    static constexpr bool JOINS = false;
     static constexpr int group(int) { return 1; }
     static constexpr int most_groups(int) { return 4; }
 

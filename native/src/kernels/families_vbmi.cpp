@@ -37,6 +37,7 @@ struct InstructionCounter {
 
 struct BitTile {
     static constexpr int MOST = 4;
+    static constexpr bool JOINS = false;
     static constexpr int group(int vectors) { return vectors == 4 ? 1 : vectors == 2 ? 2 : 4; }
     static constexpr int most_groups(int vectors) { return vectors == 4 ? 6 : vectors == 2 ? 6 : 4; }
 
