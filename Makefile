@@ -54,6 +54,7 @@ bench-ptq: $(PACKAGE)  ## accuracy of every recipe and method on the real networ
 
 bench-zeroshot: $(PACKAGE)  ## calibration without data beside calibration with it; writes docs/results/zeroshot.md
 	$(BIN)/python -m benchmarks.zeroshot
+
 bench-search: $(PACKAGE)  ## search against uniform w4a8, and promised times under AVX2; writes docs/results/search.md
 	$(BIN)/python -m benchmarks.search bytes
 	$(BIN)/python -m benchmarks.search latency

@@ -78,7 +78,10 @@ def test_promises_beside_pinned_layers():
     assert found.trial.agreement >= 80.0
     assert {r.layer: r.candidate.weights for r in found.rows}["stem"] == "int4"
     found = run(like="wlevels5_a8", settings=chosen)
-    assert found.trial.loss <= next(t.loss for t in found.trials if t.name == "wlevels5_a8")
+    like = next(t for t in found.trials if t.name == "wlevels5_a8")
+    assert found.trial.loss <= like.loss
+    larger = found.trial.costs["bytes"] > like.costs["bytes"]
+    assert larger == any("wlevels5_a8 itself takes less" in note for note in found.notes)
     with pytest.raises(AllocationError, match="the finest candidates"):
         run(like="w8a8", settings={**chosen, "pinned": {"": "int3"}})
 

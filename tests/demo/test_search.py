@@ -14,7 +14,7 @@ from subbyte.demo import search
 def test_the_demo_finds_and_draws(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(search, "CANDIDATES", ("int3", "int8"))
+    monkeypatch.setattr(search, "CANDIDATES", ("int3", "int4", "int8"))
     monkeypatch.setattr(search, "UNIFORM", ())
     plot = tmp_path / "frontier.svg"
     assert main(["demo", "--search", "--plot", str(plot), "--quiet"]) == 0

@@ -11,7 +11,7 @@ def demo(*, search: bool = False, plot: Path | None = None, json: bool = False, 
     """Quantize a small digit classifier under several recipes, run each natively, and print what it costs.
 
     Args:
-        search: find a mix of formats no worse than 2 bits everywhere but smaller, and print what was tried.
+        search: find a mix of formats no worse than 4 bits everywhere but smaller, and print what was tried.
         plot: with --search, .svg file to write: the frontier.
         json: print JSON instead of a table.
         quiet: no progress.

@@ -235,7 +235,7 @@ def show(found: Found, targets: dict[str, Path]) -> None:
     rows = [
         (
             f"{'→ ' if t is found.trial else ''}{t.name or 'allocation'}",
-            *(round(t.costs[c], 2) for c in costs),
+            *(round(t.costs[c]) if t.costs[c].is_integer() else round(t.costs[c], 2) for c in costs),
             t.loss,
             _round(t.agreement, 2),
             _round(t.drop, 2),
