@@ -309,7 +309,9 @@ class _Search:
             notes.append("no labels: the drop is bounded by the disagreement with the float network")
         if (like := self.goal.like) is not None and best.costs[self.cost] > like.costs[self.cost]:
             least = number(like.costs[self.cost])
-            notes.append(f"{like.name} itself takes less, {least} {self.cost}: its formats are not among the candidates")
+            notes.append(
+                f"{like.name} itself takes less, {least} {self.cost}: its formats are not among the candidates"
+            )
         return Found(
             model=model,
             recipe=task.recipe,
