@@ -50,6 +50,9 @@ STACKS: dict[str, tuple[str, ...] | None] = {
     "batch_norm_reestimation": ("batch_norm_reestimation",),
     "data_free": ("equalization", "bias_absorption", "analytic_bias_correction"),
     "smoothing_default": ("smoothing", *METHODS),
+    "adaround": ("bias_correction", "adaround"),
+    "block_reconstruction": (*METHODS, "block_reconstruction"),
+    "distill": (*METHODS, "distill"),
 }
 PEERS = ("ort_min_max", "ort_percentile")
 HERE = Path(__file__).resolve().parent

@@ -23,12 +23,13 @@ import numpy as np
 import subbyte as sb
 from benchmarks.machine import facts
 from benchmarks.nets import CALIBRATION, NETS, Floats, Fold, Net
-from subbyte.allocation.divergence import distance, find_answer
+from subbyte.allocation.divergence import distance
 from subbyte.allocation.evaluate import Trial
 from subbyte.allocation.plot import frontier_svg
 from subbyte.allocation.timing import measure_network
 from subbyte.allocation.workbench import float_answers, integer_answers
 from subbyte.errors import AllocationError
+from subbyte.graph.answer import find_answer
 from subbyte.graph.passes import prepare
 
 HERE = Path(__file__).resolve().parent

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +14,20 @@ from subbyte.graph.passes import prepare
 from subbyte.ingest.data import Preprocess, batches, take
 from subbyte.ingest.onnx_file import load_onnx
 from subbyte.model import QuantizedModel, provenance
-from subbyte.quantization.calibrate import Progress, Ranges, calibrate
+from subbyte.quantization.calibrate import Feeds, Progress, Ranges, calibrate
 from subbyte.quantization.groups import find_groups
-from subbyte.quantization.layers import default_methods, quantize_layers, sample_limit
+from subbyte.quantization.layers import LayerWeights, default_methods, quantize_layers, sample_limit
 from subbyte.quantization.lowering import lower
-from subbyte.quantization.methods import apply_graph_methods
+from subbyte.quantization.methods import LEARNED_METHODS, apply_graph_methods
 from subbyte.quantization.methods.network import Network
 from subbyte.quantization.methods.normals import batch_norm_normals, expected_means
 from subbyte.quantization.recipe import Recipe, load_recipe
 from subbyte.quantization.resolve import resolve
-from subbyte.quantization.scheme import make_scheme
+from subbyte.quantization.scheme import Scheme, make_scheme
 from subbyte.quantization.slots import find_slots
 from subbyte.quantization.snap import snap_scales
 from subbyte.quantization.unbend import unbend
+from subbyte.quantization.weights import Reals
 from subbyte.zeroshot.domain import declared
 
 if TYPE_CHECKING:
@@ -82,12 +85,12 @@ def quantize(
     data = batches(calibration, prepared, batch_size=BATCH_SIZE, limit=samples, seed=seed, preprocess=preprocess)
     normals = batch_norm_normals(model, prepared)
     known = Network(graph=prepared, normals=normals, batches=data, report=report)
-    integer = to_integers(known, chosen, arithmetic, samples)
+    integer = to_integers(known, chosen, arithmetic, samples, seed=seed)
     return QuantizedModel(integer, provenance(chosen.name, arithmetic, data.samples, seed, preprocess))
 
 
 def to_integers(
-    known: Network, chosen: Recipe, arithmetic: Arithmetic, samples: int, ranges: Ranges | None = None
+    known: Network, chosen: Recipe, arithmetic: Arithmetic, samples: int, ranges: Ranges | None = None, seed: int = 0
 ) -> Graph:
     """The integer graph of a prepared float network.
 
@@ -98,6 +101,7 @@ def to_integers(
         samples: how many the weight methods see at most.
         ranges: remembers the activations' ranges from one call to the next with the same network and data; the result
             is the same as without.
+        seed: of methods that learn.
     """
     choices = resolve(chosen, known.graph)
     methods = default_methods(choices) if chosen.methods is None else chosen.methods
@@ -112,5 +116,21 @@ def to_integers(
     scheme = make_scheme(graph, groups, slots, types, choices, arithmetic)
 
     feeds = take(known.batches, sample_limit(graph, samples))
-    layers = quantize_layers(scheme, feeds, methods, known.report, expected_means(graph, network.normals))
-    return lower(scheme, layers)
+    means = expected_means(graph, network.normals)
+    return lower(*_layers(scheme, feeds, replace(chosen, methods=methods), seed, known.report, means))
+
+
+def _layers(
+    scheme: Scheme, feeds: Feeds, recipe: Recipe, seed: int, report: Progress, means: Mapping[str, Reals]
+) -> tuple[Scheme, Mapping[str, LayerWeights]]:
+    """All layers' weights, and the scheme, whose steps may have been learned."""
+    methods = recipe.methods or ()
+    if not set(methods) & set(LEARNED_METHODS):
+        return scheme, quantize_layers(scheme, feeds, methods, report, means)
+    # torch's training code is loaded for these methods alone
+    from subbyte.distill.samples import require
+    from subbyte.distill.stack import learn
+
+    taught = recipe.learning.learned(require(feeds))  # what is held out has no part in the start either
+    layers = quantize_layers(scheme, {name: x[:taught] for name, x in feeds.items()}, methods, report, means)
+    return learn(scheme, layers, feeds, recipe, seed, report)

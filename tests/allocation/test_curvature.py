@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from subbyte.allocation.curvature import fisher_diagonals, hessian_traces
-from subbyte.allocation.divergence import find_answer
 from subbyte.errors import DataError
+from subbyte.graph.answer import find_answer
 from subbyte.graph.ops.add import Add
 from subbyte.graph.ops.conv import Conv
 from subbyte.graph.ops.linear import Linear

@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from subbyte.allocation.divergence import agreement_interval, distance, divergences, find_answer, require_classes
+from subbyte.allocation.divergence import agreement_interval, distance, divergences, require_classes
 from subbyte.errors import DataError
+from subbyte.graph.answer import find_answer
 from subbyte.graph.ops.argmax import Argmax
 from subbyte.graph.ops.linear import Linear
 from subbyte.graph.ops.reshape import Reshape

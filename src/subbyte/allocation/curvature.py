@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from subbyte.allocation.divergence import Answer, Kind, find_answer
 from subbyte.errors import DataError
+from subbyte.graph.answer import Answer, Kind, find_answer
 from subbyte.graph.ir import Graph
 from subbyte.graph.torch_executor import FloatExecutor
 from subbyte.quantization.recipe import LAYER_OPERATORS

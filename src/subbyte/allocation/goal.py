@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from subbyte.allocation.divergence import Answer, require_classes
+from subbyte.allocation.divergence import require_classes
 from subbyte.allocation.evaluate import Trial
 from subbyte.allocation.problem import Budget
 from subbyte.errors import AllocationError
+from subbyte.graph.answer import Answer
 
 COSTS = ("bytes", "latency_us", "bits", "bops")
 """What budgets may be set on."""

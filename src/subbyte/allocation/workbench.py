@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from subbyte.allocation.candidates import BASE
-from subbyte.allocation.divergence import Answer, Distance, distance, find_answer
+from subbyte.allocation.divergence import Distance, distance
 from subbyte.allocation.plan import recipe_of
 from subbyte.allocation.problem import Candidate
 from subbyte.allocation.samples import Feeds, Samples
 from subbyte.arithmetic import boundary
 from subbyte.arithmetic.requant import Arithmetic
+from subbyte.graph.answer import Answer, find_answer
 from subbyte.graph.ir import Graph, IntType, Node
 from subbyte.graph.passes import prepare
 from subbyte.graph.torch_executor import FloatExecutor

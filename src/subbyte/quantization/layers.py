@@ -65,10 +65,12 @@ class LayerWeights:
     Attributes:
         weight: quantized, output channel first; an affine becomes depthwise [C, 1, 1, 1].
         bias: reals, float64, one per output channel.
+        reals: float32, what the codes stand for, where somebody may want to round them again.
     """
 
     weight: QTensor
     bias: Reals
+    reals: npt.NDArray[np.float32] | None = None
 
     def held_bias(self, s_x: float) -> Reals:
         """The biases as integers hold them, in units of the operand's scale times the weights'.
@@ -114,29 +116,45 @@ def quantize_layers(
     Args:
         scheme: formats and scales of all activations.
         feeds: float32 samples by input name.
-        methods: names of ``recipe.ALL_METHODS``; weight methods and corrections, each in the order given.
+        methods: names of ``recipe.ALL_METHODS``; weight methods and corrections, each in the order given;
+            those that learn are left to ``distill``.
         progress: called after every node.
         means: of the channels of float values, by value, where they are known without data.
 
     Warns:
         CalibrationWarning: a layer has fewer windows than inputs, and a method wants their second moments.
     """
-    walk = _Walk(scheme, feeds, methods, means or {})
-    for k, node in enumerate(scheme.graph):
-        walk.step(k, node)
-        progress("quantize layers", k + 1, len(scheme.graph.nodes))
+    walk = _Walk(scheme, feeds, methods, means or {}, {})
+    walk.all("quantize layers", progress)
     warn_scarce(walk.scarce, len(next(iter(feeds.values()))))
+    return walk.layers
+
+
+def correct_biases(
+    scheme: Scheme, layers: Mapping[str, LayerWeights], feeds: Feeds, progress: Progress
+) -> Mapping[str, LayerWeights]:
+    """Bias correction of layers whose codes stay as they are."""
+    walk = _Walk(scheme, feeds, (BIAS_CORRECTION,), {}, layers)
+    walk.all("correct biases", progress)
     return walk.layers
 
 
 class _Walk:
     """Float and fake-quantized values, in chunks, freed after their last use."""
 
-    def __init__(self, scheme: Scheme, feeds: Feeds, methods: Sequence[str], means: Mapping[str, Reals]) -> None:
+    def __init__(
+        self,
+        scheme: Scheme,
+        feeds: Feeds,
+        methods: Sequence[str],
+        means: Mapping[str, Reals],
+        given: Mapping[str, LayerWeights],
+    ) -> None:
         import torch
 
         self.scheme = scheme
         self.graph = scheme.graph
+        self.given = given
         self.steps = [WEIGHT_METHODS[m] for m in methods if m in WEIGHT_METHODS]
         self.corrections = [CORRECTIONS[m] for m in methods if m in CORRECTIONS]
         self.means = means
@@ -150,6 +168,12 @@ class _Walk:
             samples = torch.from_numpy(np.ascontiguousarray(feeds[name], np.float32))
             self.exact[name] = list(torch.split(samples, CHUNK))
             self.coarse[name] = [fake_quantize(x, scheme.stored(name)) for x in self.exact[name]]
+
+    def all(self, stage: str, progress: Progress) -> None:
+        """Every node in order."""
+        for k, node in enumerate(self.graph):
+            self.step(k, node)
+            progress(stage, k + 1, len(self.graph.nodes))
 
     def step(self, k: int, node: Node) -> None:
         """Quantize the node if it has weights, then run both versions of it."""
@@ -224,7 +248,8 @@ class _Walk:
             layer = LayerWeights(weight=replace(layer.weight, scale=scale), bias=layer.bias)
         bias = layer.bias * factor + shift
         s_x = self.scheme.operand(node, value).scale
-        layer = LayerWeights(weight=fit_bias(weight.reshape(layer.weight.shape), layer.weight, bias, s_x), bias=bias)
+        fitted = fit_bias(weight.reshape(layer.weight.shape), layer.weight, bias, s_x)
+        layer = LayerWeights(weight=fitted, bias=bias, reals=weight)
         change = [torch.from_numpy(c.astype(np.float32)) for c in (factor, shift)]
         return weight, layer, [y * change[0] + change[1] for y in coarse]
 
@@ -234,6 +259,10 @@ class _Walk:
         """The reals that the codes stand for, and the layer before bias correction."""
         scheme = self.scheme
         weight = np.asarray(self.graph.constants[node.inputs[1]], np.float32)
+        if node.name in self.given:
+            layer = self.given[node.name]
+            reals = layer.weight.dequantize() if layer.reals is None else layer.reals
+            return reals.reshape(weight.shape), layer
         has_bias = len(node.inputs) > 2
         bias = np.asarray(self.graph.constants[node.inputs[2]], np.float64) if has_bias else np.zeros(len(weight))
         s_x, s_y = scheme.operand(node, node.inputs[0]).scale, scheme.stored(node.output).scale
@@ -250,4 +279,4 @@ class _Walk:
         state = State(weight=weight, tensor=scaled(weight, None))
         for step in self.steps:
             state = step(problem, state)
-        return state.weight, LayerWeights(weight=state.tensor, bias=bias)
+        return state.weight, LayerWeights(weight=state.tensor, bias=bias, reals=state.weight)

@@ -6,7 +6,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,14 +14,15 @@ from subbyte.errors import RecipeError, SubbyteError, unknown_name
 from subbyte.formats import get_format
 from subbyte.formats.levels import check_pair, pairs
 from subbyte.formats.quantize import METHODS as SCALE_METHODS
-from subbyte.quantization.methods import BIAS_CORRECTION, CORRECTIONS, GRAPH_METHODS, WEIGHT_METHODS
+from subbyte.quantization.learning import Learning
+from subbyte.quantization.methods import BIAS_CORRECTION, CORRECTIONS, GRAPH_METHODS, LEARNED_METHODS, WEIGHT_METHODS
 from subbyte.ranges import get_observer
 
 LAYER_OPERATORS = ("conv", "linear")
 METHODS = (*WEIGHT_METHODS, BIAS_CORRECTION)
 """How weights and biases are found, in the order in which they make sense: the default below 8 bits."""
-ALL_METHODS = (*GRAPH_METHODS, *WEIGHT_METHODS, *CORRECTIONS)
-"""What a recipe may name."""
+ALL_METHODS = (*GRAPH_METHODS, *WEIGHT_METHODS, *CORRECTIONS, *LEARNED_METHODS)
+"""What a recipe may name; those that learn come last."""
 GRANULARITIES = ("per_channel", "per_tensor")
 
 _Made = TypeVar("_Made")
@@ -89,7 +90,8 @@ class Recipe:
         first_last_weights: weight format of the first and last layers; None takes the rules'.
         methods: how the network is prepared and its weights and biases are found, names of ``ALL_METHODS``, each kind
             in the order given; None takes ``bias_correction`` where all layers have 8 bits, and everything of
-            ``METHODS`` below.
+            ``METHODS`` below. Methods that learn come last.
+        learning: their settings.
 
     Raises:
         RecipeError: an ignored scope is no regular expression, a method is unknown, or a value has a wrong type.
@@ -105,10 +107,12 @@ class Recipe:
     last_input: str = "uint8"
     first_last_weights: str | None = None
     methods: tuple[str, ...] | None = None
+    learning: Learning = field(default_factory=Learning)
 
     def __post_init__(self) -> None:
         _check_types(self)
         _check_names("method", self.methods or (), ALL_METHODS)
+        _check_order(self.methods or ())
         for pattern in self.ignored_scope:
             _check_path(pattern)
         _check_formats(self.input, self.output, self.first_input, self.last_input, self.first_last_weights)
@@ -200,9 +204,13 @@ def _from_toml(path: Path) -> Recipe:
         ) from error
     place = f"{path}, top level"
     base = named_recipe(str(table.pop("base", "w8a8")))
-    listed = table.pop("rule", [])
+    listed, learning = table.pop("rule", []), table.pop("learning", {})
     if not isinstance(listed, list) or not all(isinstance(rule, dict) for rule in listed):
         raise RecipeError(f"rule is {listed!r}", "rules are tables", "write [[rule]] above each of them", place)
+    if not isinstance(learning, dict):
+        raise RecipeError(f"learning is {learning!r}", "learning is a table", "write [learning] above its keys", place)
+    _refuse_unknown(learning, {f.name for f in fields(Learning)}, f"{path}, learning")
+    table["learning"] = _placed(lambda: Learning(**learning), f"{path}, learning")
     rules = base.rules + tuple(_rule(r, f"{path}, rule {i}") for i, r in enumerate(listed, 1))
     _refuse_unknown(table, {f.name for f in fields(Recipe)} - {"rules"} | {"base", "rule"}, place)
     table.setdefault("name", path.stem)
@@ -239,6 +247,8 @@ def _check_types(made: Rule | Recipe) -> None:
             good = isinstance(value, tuple) and all(isinstance(v, str) for v in value)
         elif kind.startswith("tuple"):
             good = isinstance(value, tuple) and all(isinstance(v, Rule) for v in value)
+        elif kind == "Learning":
+            good = isinstance(value, Learning)
         else:
             good = isinstance(value, bool if kind.startswith("bool") else str)
         if not good and not (value is None and kind.endswith("None")):
@@ -249,6 +259,17 @@ def _check_names(kind: str, names: Iterable[str | None], known: Sequence[str]) -
     for name in names:
         if name is not None and name not in known:
             raise RecipeError(*unknown_name(kind, name, known))
+
+
+def _check_order(methods: Sequence[str]) -> None:
+    """Learned methods begin where the others end."""
+    learned = [m in LEARNED_METHODS for m in methods]
+    if learned != sorted(learned):
+        raise RecipeError(
+            f"methods are {', '.join(methods)}",
+            f"{', '.join(LEARNED_METHODS)} start from a quantized network, behind all other methods",
+            f"write {', '.join(sorted(methods, key=lambda m: m in LEARNED_METHODS))}",
+        )
 
 
 def _check_path(path: str) -> None:

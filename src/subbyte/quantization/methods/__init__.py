@@ -21,6 +21,7 @@ __all__ = [
     "BIAS_CORRECTION",
     "CORRECTIONS",
     "GRAPH_METHODS",
+    "LEARNED_METHODS",
     "WEIGHT_METHODS",
     "Method",
     "Problem",
@@ -50,6 +51,9 @@ CORRECTIONS: Mapping[str, Correction] = {
 
 AFFINE_CORRECTIONS = (batch_norm_reestimation,)
 """Those that act on affines as well: what remains of a batch norm that follows no convolution."""
+
+LEARNED_METHODS = ("adaround", "block_reconstruction", "distill")
+"""What may follow them: methods that learn by gradient from the same samples (see ``distill/``); never by default."""
 
 
 def apply_graph_methods(network: Network, methods: Iterable[str]) -> Network:
