@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from subbyte.arithmetic.bounds import worst_case
+from subbyte.arithmetic.fast_requant import nudge
 from subbyte.arithmetic.requant import multiplier
 from subbyte.formats import Format, get_format
 from subbyte.formats.qtensor import QTensor
@@ -135,13 +137,13 @@ class Layer:
     def graph(self) -> Graph:
         """The integer graph for subbyte's engine; a convolution's ReLU is its clamp."""
         kind = get_format(self.activations)
-        m, n = multiplier(INPUT_SCALE * WEIGHT_SCALE / self.output_scale, "m31")
-        constants: Mapping[str, Any] = {
-            "w": self.weight,
-            "b": self.bias,
-            "m": np.full(self.outputs, m, np.int32),
-            "n": np.full(self.outputs, n, np.int32),
-        }
+        pair = multiplier(INPUT_SCALE * WEIGHT_SCALE / self.output_scale, "m31")
+        m, n = (np.full(self.outputs, number, np.int32) for number in pair)
+        lo = self.zero_point if self.is_conv else kind.stored_lo
+        x_most = max(self.zero_point, kind.stored_hi - self.zero_point)
+        reach = worst_case(self.weight.integers(), -x_most, x_most, self.bias)
+        m = nudge(m, n, self.zero_point, lo, kind.stored_hi, -reach, reach)  # as lowering does
+        constants: Mapping[str, Any] = {"w": self.weight, "b": self.bias, "m": m, "n": n}
         pad = self.kernel // 2
         op: Any
         if self.is_conv:
@@ -150,11 +152,11 @@ class Layer:
                 dilation=(1, 1),
                 padding=(pad,) * 4,
                 groups=self.groups,
-                lo=self.zero_point,
+                lo=lo,
                 hi=kind.stored_hi,
             )
         else:
-            op = ops.IntLinear(lo=kind.stored_lo, hi=kind.stored_hi)
+            op = ops.IntLinear(lo=lo, hi=kind.stored_hi)
         types = {
             "x": self._type(self.sample_shape, kind, INPUT_SCALE),
             "y": self._type(self.result_shape, kind, self.output_scale),

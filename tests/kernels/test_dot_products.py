@@ -62,13 +62,19 @@ def convolutions(draw: st.DrawFn) -> parity.Case:
     return parity.feed(draw, parity.one_op(op, [x], y, [weight, *constants]))
 
 
+SMALL = (st.one_of(st.integers(2, 70), st.sampled_from([72, 80, 96, 100, 112, 128, 144, 192])), st.integers(1, 13))
+WIDE = (st.one_of(st.integers(1, 20), st.sampled_from([24, 32, 33, 40, 64, 72])), st.integers(60, 200))
+
+
 @st.composite
-def small_windows(draw: st.DrawFn) -> parity.Case:
+def small_windows(
+    draw: st.DrawFn, extent: tuple[st.SearchStrategy[int], st.SearchStrategy[int]] = SMALL
+) -> parity.Case:
     """3x3 depthwise convolutions: every way in which channels and widths fill vectors, sums near 16 bits."""
-    channels = draw(st.one_of(st.integers(2, 70), st.sampled_from([72, 80, 96, 100, 112, 128, 144, 192])))
+    channels = draw(extent[0])
     stride = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
     padding = draw(st.tuples(*[st.integers(0, 1)] * 4))
-    out = draw(st.tuples(st.integers(1, 5), st.integers(1, 13)))
+    out = draw(st.tuples(st.integers(1, 5), extent[1]))
     size = [
         (out[i] - 1) * stride[i] + 3 - padding[i] - padding[2 + i] + draw(st.integers(0, stride[i] - 1)) for i in (0, 1)
     ]
@@ -103,6 +109,38 @@ def test_convolution(case: parity.Case) -> None:
 @given(small_windows())
 def test_depthwise_of_small_windows(case: parity.Case) -> None:
     parity.agree(case)
+
+
+@settings(max_examples=examples(100))
+@given(small_windows(WIDE))
+def test_depthwise_of_rows_wider_than_a_tile(case: parity.Case) -> None:
+    parity.agree(case)
+
+
+def extreme_window(channels: int, width: int, stride: int) -> parity.Case:
+    """A 3x3 depthwise convolution, padded on the left and below, of extreme weights and activations side by side."""
+    size, out = (6, stride * (width - 1) + 2), ((6 - 2) // stride + 1, width)
+    rng = np.random.default_rng([channels, width, stride])
+    weight = QTensor(
+        codes=rng.choice([0, 255], (channels, 3, 3, 1)).astype(np.uint8),
+        format=parity.uniform(-128, 127),
+        scale=np.ones(channels, dtype=np.float32),
+        zero_point=np.zeros(channels, dtype=np.int32),
+    )
+    x = parity.kind((*size, channels), parity.UINT8, 255)
+    y = parity.kind((*out, channels), parity.UINT8, 128)
+    ones = np.ones(channels, dtype=np.int32)
+    m = rng.integers(2**30, 2**31 - 1, channels).astype(np.int32)
+    op = IntConv(stride=(stride, stride), dilation=(1, 1), padding=(0, 1, 1, 0), groups=channels, lo=1, hi=254)
+    graph = parity.one_op(op, [x], y, [weight, rng.integers(-999, 999, channels).astype(np.int32), m, 41 * ones])
+    return parity.Case(graph, {"x0": rng.choice([0, 255], (2, *size, channels)).astype(np.uint8)})
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("channels", [1, 3, 8, 16, 20, 32, 48, 64, 100, 144])
+def test_depthwise_of_narrow_rows(channels: int, stride: int) -> None:
+    for width in range(1, 6):
+        parity.agree(extreme_window(channels, width, stride))
 
 
 @settings(max_examples=examples(300))

@@ -76,11 +76,9 @@ private:
 
 // How a row's bytes are cut into vectors of `bytes`.
 std::vector<DepthwiseSegment> cut(int bytes, int channels, std::int64_t width, const ConvWindow& window) {
-    // Neighbouring pixels that lie densely in input and result make one run of bytes; so do those of a stride of 2
-    // whose vectors the kernel can split into even and odd pixels.
+    // Neighbouring pixels that lie densely in input and result make one run of bytes.
     const auto pixels = static_cast<int>(std::min<std::int64_t>(bytes / channels, width));
-    const bool splits = bytes >= 32 && window.stride_h == 2 && pixels * channels == bytes && channels % 8 == 0;
-    if (channels <= bytes / 2 && (window.stride_w == 1 || splits)) return {{0, channels, pixels, 1}};
+    if (channels <= bytes / 2 && window.stride_w == 1) return {{0, channels, pixels, 1}};
     std::vector<DepthwiseSegment> segments;
     for (int first = 0; first < channels; first += bytes) {
         const int left = std::min(channels - first, bytes);
