@@ -15,10 +15,11 @@ from subbyte.ingest.data import Preprocess, batches, take
 from subbyte.ingest.onnx_file import load_onnx
 from subbyte.model import QuantizedModel, provenance
 from subbyte.quantization.calibrate import Feeds, Progress, Ranges, calibrate
+from subbyte.quantization.clipping import output_error_clipping
 from subbyte.quantization.groups import find_groups
 from subbyte.quantization.layers import LayerWeights, default_methods, quantize_layers, sample_limit
 from subbyte.quantization.lowering import lower
-from subbyte.quantization.methods import LEARNED_METHODS, apply_graph_methods
+from subbyte.quantization.methods import CLIPPING, LEARNED_METHODS, apply_graph_methods
 from subbyte.quantization.methods.network import Network
 from subbyte.quantization.methods.normals import batch_norm_normals, expected_means
 from subbyte.quantization.recipe import Recipe, load_recipe
@@ -111,6 +112,9 @@ def to_integers(
     slots = find_slots(graph, groups, choices, chosen)
     remembered = ranges if graph is known.graph else None
     types = calibrate(graph, slots, known.batches, JUDGED_SAMPLES, known.report, remembered)
+    if CLIPPING in methods:
+        rough = make_scheme(graph, groups, slots, types, choices, arithmetic)
+        types = output_error_clipping(rough, known.batches, JUDGED_SAMPLES, known.report).types
     if arithmetic == "shift":
         types = snap_scales(graph, groups, types)
     scheme = make_scheme(graph, groups, slots, types, choices, arithmetic)

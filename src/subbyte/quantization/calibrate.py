@@ -86,22 +86,23 @@ def _found(
     observers = _observe(graph, wanted, batches, progress)
     types: dict[tuple[str, str], list[IntType]] = {}
     for slot in wanted:
-        seen, declared = observers[slot.group.root], _domain(graph, slot)
+        seen, declared = observers[slot.group.root], declared_range(graph, slot)
         ranges = [declared] if declared else [seen.range(name, slot.format) for name in candidates(slot)]
-        options = [_int_type(lo, hi, slot.format, graph, slot) for lo, hi in ranges]
+        options = [int_type(lo, hi, slot.format, graph, slot) for lo, hi in ranges]
         types[slot.key] = list(dict.fromkeys(options))
     errors = _judge(graph, wanted, types, batches, judged_samples, progress)
     return {key: options[int(np.argmin(errors[key]))] for key, options in types.items()}
 
 
-def _domain(graph: Graph, slot: Slot) -> tuple[float, float] | None:
+def declared_range(graph: Graph, slot: Slot) -> tuple[float, float] | None:
     """The declared domain of a network input: its range, whatever the samples hold."""
     kinds = [graph.types[value] for value in slot.group.values if value in graph.inputs]
     domains = [kind.domain for kind in kinds if isinstance(kind, FloatType) and kind.domain]
     return (min(d[0] for d in domains), max(d[1] for d in domains)) if domains else None
 
 
-def _int_type(lo: float, hi: float, format_: Format, graph: Graph, slot: Slot) -> IntType:
+def int_type(lo: float, hi: float, format_: Format, graph: Graph, slot: Slot) -> IntType:
+    """A slot's type for a range of reals."""
     if format_.storage == "int16":
         top = WIDE_HEADROOM * max(abs(lo), abs(hi))
         lo, hi = -top, top

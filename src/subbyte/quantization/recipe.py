@@ -15,13 +15,20 @@ from subbyte.formats import get_format
 from subbyte.formats.levels import check_pair, pairs
 from subbyte.formats.quantize import METHODS as SCALE_METHODS
 from subbyte.quantization.learning import Learning
-from subbyte.quantization.methods import BIAS_CORRECTION, CORRECTIONS, GRAPH_METHODS, LEARNED_METHODS, WEIGHT_METHODS
+from subbyte.quantization.methods import (
+    BIAS_CORRECTION,
+    CLIPPING,
+    CORRECTIONS,
+    GRAPH_METHODS,
+    LEARNED_METHODS,
+    WEIGHT_METHODS,
+)
 from subbyte.ranges import get_observer
 
 LAYER_OPERATORS = ("conv", "linear")
 METHODS = (*WEIGHT_METHODS, BIAS_CORRECTION)
 """How weights and biases are found, in the order in which they make sense: the default below 8 bits."""
-ALL_METHODS = (*GRAPH_METHODS, *WEIGHT_METHODS, *CORRECTIONS, *LEARNED_METHODS)
+ALL_METHODS = (*GRAPH_METHODS, CLIPPING, *WEIGHT_METHODS, *CORRECTIONS, *LEARNED_METHODS)
 """What a recipe may name; those that learn come last."""
 GRANULARITIES = ("per_channel", "per_tensor")
 

@@ -65,3 +65,9 @@ def make_scheme(
     return Scheme(
         graph=graph, groups=group_of(groups), slots=slots, types=fixed, choices=choices, arithmetic=arithmetic
     )
+
+
+def with_types(scheme: Scheme, types: Mapping[tuple[str, str], IntType]) -> Scheme:
+    """The scheme with other scales and zero points; results with one scale for all networks keep theirs."""
+    groups = tuple({group.root: group for group in scheme.groups.values()}.values())
+    return make_scheme(scheme.graph, groups, scheme.slots, types, scheme.choices, scheme.arithmetic)

@@ -154,6 +154,36 @@ def test_rescale_gives_scales_that_hurt_the_result_less(rng):
     assert errors[1] < 0.5 * errors[0]
 
 
+def test_slightly_indefinite_moments_are_damped_more(rng):
+    """Sums in float32 leave negative eigenvalues where inputs depend on each other."""
+    mixing = rng.standard_normal((12, 12))
+    vectors = np.linalg.qr(mixing)[0]
+    values = np.array([*np.linspace(0.5, 2, 11), -0.05])
+    gram = (vectors * values) @ vectors.T
+    found = Moments(gram=gram[None], cross=np.zeros((1, 3, 12)), rows=100)
+    with pytest.raises(np.linalg.LinAlgError):
+        np.linalg.cholesky(gram + 0.01 * np.trace(gram) / 12 * np.eye(12))
+    p = problem(found, "int4")
+    weight = rng.standard_normal((3, 12)).astype(np.float32)
+    begun = start(p, weight)
+    fed = WEIGHT_METHODS["gptq"](p, begun)
+    assert np.abs(fed.tensor.dequantize() - weight).max() < 3 * begun.tensor.scale.max()
+
+
+def test_dead_inputs_keep_their_nearest_codes(rng):
+    x = rng.standard_normal((300, 6)).astype(np.float32)
+    x[:, [1, 4]] = 0
+    weight = rng.standard_normal((4, 6)).astype(np.float32)
+    found = measure(Linear(), weight.shape, [torch.from_numpy(x)], [torch.from_numpy(x @ weight.T)])
+    p = problem(found, "int4")
+    begun = start(p, weight)
+    fed = WEIGHT_METHODS["gptq"](p, begun)
+    np.testing.assert_array_equal(fed.tensor.codes[:, [1, 4]], begun.tensor.codes[:, [1, 4]])
+    silent = measure(Linear(), weight.shape, [torch.zeros(50, 6)], [torch.zeros(50, 4)])
+    p = problem(silent, "int4")
+    np.testing.assert_array_equal(WEIGHT_METHODS["gptq"](p, start(p, weight)).tensor.codes, begun.tensor.codes)
+
+
 def test_moments_that_are_no_moments_are_refused():
     bad = Moments(gram=np.array([[[1.0, 9.0], [9.0, 1.0]]]), cross=np.zeros((1, 1, 2)), rows=10)
     p = problem(bad, "int4")

@@ -19,6 +19,7 @@ from subbyte.quantization.methods.state import Method, Problem, State
 __all__ = [
     "AFFINE_CORRECTIONS",
     "BIAS_CORRECTION",
+    "CLIPPING",
     "CORRECTIONS",
     "GRAPH_METHODS",
     "LEARNED_METHODS",
@@ -36,6 +37,9 @@ GRAPH_METHODS: Mapping[str, GraphMethod] = {
     "channel_splitting": channel_splitting,
 }
 """Rewrites of the float network before calibration."""
+
+CLIPPING = "output_error_clipping"
+"""Ranges of low-bit activations moved behind calibration (see ``quantization/clipping.py``)."""
 
 WEIGHT_METHODS: Mapping[str, Method] = {"refit": refit.refit, "rescale": rescale.rescale, "gptq": gptq.gptq}
 """Steps from a layer's trained weights to its codes."""
