@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -234,7 +235,9 @@ def test_the_frontier_is_drawn(eight):
     spots = root.findall(".//{http://www.w3.org/2000/svg}circle")
     assert len(spots) == len(found.trials)
     assert "<script>" not in text
-    assert "w4a8" in text
+    assert ">w4a8</text>" in text
+    steps = [replace(t, name="w4a8, stem in int3") if t.name == "w4a8" else t for t in found.trials]
+    assert "in int3</text>" not in frontier_svg(replace(found, trials=tuple(steps)), "steps have no room for words")
     for spot in spots:
         assert 0 < float(spot.get("cx")) < 720
         assert 0 < float(spot.get("cy")) < 440

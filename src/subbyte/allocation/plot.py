@@ -99,11 +99,11 @@ def _polyline(points: Sequence[tuple[float, float]]) -> str:
 
 
 def _point(at: float, up: float, name: str, chosen: bool, agreement: float, loss: float, cost: float) -> str:
-    colour = _CHOSEN if chosen else (_OTHER if name else _LINE)
-    fill = colour if chosen or name else "white"
+    label = "found" if chosen else "" if ", " in name else name  # steps from an allocation would fill the picture
+    colour = _CHOSEN if chosen else (_OTHER if label else _LINE)
+    fill = colour if label else "white"
     same = "" if math.isnan(agreement) else f", agreement {agreement:.1f} %"
     title = f"<title>{_shown(name or 'tried')}: {cost:,.6g}, loss {loss:.4g}{same}</title>"
-    label = "found" if chosen else name
     text = f'<text x="{at + 8:.1f}" y="{up - 6:.1f}" fill="{colour}">{_shown(label)}</text>' if label else ""
     circle = (
         f'<circle cx="{at:.1f}" cy="{up:.1f}" r="{5 if chosen else 4}" fill="{fill}" stroke="{colour}">{title}</circle>'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -29,6 +30,7 @@ from subbyte.quantization.methods import BIAS_CORRECTION
 from subbyte.quantization.methods.normals import Normal, batch_norm_normals
 from subbyte.quantization.recipe import LAYER_OPERATORS, METHODS
 from subbyte.quantization.resolve import resolve
+from subbyte.quantization.scarcity import CalibrationWarning
 from subbyte.quantization.scheme import Scheme, make_scheme
 from subbyte.quantization.slots import find_slots
 from subbyte.quantization.snap import snap_scales
@@ -109,7 +111,9 @@ class Workbench:
         alone = self.graph.evolve(inputs=(layer.inputs[0],), outputs=(layer.output,), nodes=(layer,))
         scheme = replace(self.scheme({layer.name: candidate}), graph=alone)
         methods = (BIAS_CORRECTION,) if candidate == BASE else METHODS
-        return quantize_layers(scheme, {layer.inputs[0]: x}, methods, _silent)[layer.name]
+        with warnings.catch_warnings():  # fewer samples than whole networks get: what is too few is said there
+            warnings.simplefilter("ignore", CalibrationWarning)
+            return quantize_layers(scheme, {layer.inputs[0]: x}, methods, _silent)[layer.name]
 
     def integer(self, choice: Mapping[str, Candidate], layers: Mapping[str, LayerWeights]) -> Graph:
         """The integer network with some layers exchanged, giving the answer that it is judged by."""
