@@ -84,4 +84,4 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> tuple[str, str, 
     choices = sorted(known)
     near = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
     remedy = f"did you mean {', '.join(near)}?" if near else f"use one of {', '.join(choices)}"
-    return f"{kind} {name!r} is unknown", f"a {kind} must be one of {len(choices)} known names", remedy
+    return f"{kind} {name!r} is unknown", f"{len(choices)} names are known here", remedy

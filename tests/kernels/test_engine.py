@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,12 +85,13 @@ def test_views_and_wider_integers_are_copied() -> None:
         ({"x": np.zeros((1, 5, 4, 7), np.uint8)}, "shape"),
         ({"x": np.zeros((5, 4, 6), np.uint8)}, "shape"),
         ({"x": np.zeros((0, 5, 4, 6), np.uint8)}, "shape"),
+        ({"x": [[1, 2]]}, "list"),
         ({"x": np.zeros((1, 5, 4, 6), np.float32)}, "float32"),
         ({"x": np.full((1, 5, 4, 6), 300, np.int64)}, "300"),
         ({"x": np.full((1, 5, 4, 6), -1, np.int8)}, "-1"),
     ],
 )
-def test_inputs_that_do_not_fit(codes: dict[str, parity.Array], seen: str) -> None:
+def test_inputs_that_do_not_fit(codes: dict[str, Any], seen: str) -> None:
     with pytest.raises(RunError, match=seen) as caught:
         Engine(network(0)).run(codes)
     assert caught.value.rule

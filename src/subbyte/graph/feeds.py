@@ -15,7 +15,7 @@ def check_feeds(graph: Graph, feeds: Mapping[str, Any]) -> None:
     """One array or tensor per graph input, of its shape, all with the same batch of at least 1.
 
     Raises:
-        RunError: names, shapes or batches differ from the graph's inputs.
+        RunError: names, shapes or batches differ from the graph's inputs, or one is no array.
     """
     place = f"graph {graph.name!r}"
     if set(feeds) != set(graph.inputs):
@@ -23,6 +23,9 @@ def check_feeds(graph: Graph, feeds: Mapping[str, Any]) -> None:
         raise RunError(seen, f"the inputs are {sorted(graph.inputs)}", "feed each of them by name", place)
     batches = set()
     for name in graph.inputs:
+        if not hasattr(feeds[name], "shape"):
+            seen = f"input {name!r} is a {type(feeds[name]).__name__}"
+            raise RunError(seen, "inputs are arrays or tensors", "wrap it in numpy.asarray", place)
         shape, wanted = tuple(feeds[name].shape), tuple(graph.types[name].shape)
         if len(shape) != len(wanted) or shape[1:] != wanted[1:] or shape[0] < 1:
             rule = f"its shape is {['batch', *wanted[1:]]} with a batch of at least 1"
