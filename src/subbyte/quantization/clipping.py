@@ -34,9 +34,9 @@ LOW_LEVELS = 128
 def output_error_clipping(scheme: Scheme, batches: Iterable[Feeds], samples: int, progress: Progress) -> Scheme:
     """The scheme with every low-bit range where its readers' results, float weights, come nearest to the float ones.
 
-    All ranges move at once in each round, each judged with the others where they were. Clipping by output error
-    follows the search over the layer's result in place of the tensor's own error (Nahshan et al. 2021, "Loss Aware
-    Post-Training Quantization", section 4: the minimum of the p-norm error is the start, the network's error decides).
+    All ranges move at once in each round, each judged with the others where they were. As in Nahshan et al. 2019,
+    "Loss Aware Post-Training Quantization" (arXiv 1911.07190), ranges of least tensor error are the start and move
+    together; what decides is the error of the layers behind them, not the loss.
 
     Args:
         scheme: with the calibrated ranges.

@@ -18,7 +18,8 @@ def batch_norm_reestimation(outcome: Outcome) -> Change:
 
     It is what re-estimating the statistics of a batch norm under quantized weights does where the batch norm is
     folded: the normalised result has its old mean and variance again (Sun et al. 2019, "Hybrid 8-bit Floating Point
-    (HFP8) Training and Inference for Deep Neural Networks", which re-tunes batch-norm statistics after quantization).
+    (HFP8) Training and Inference for Deep Neural Networks", abstract: pre-trained networks keep their accuracy when
+    batch-norm statistics are tuned anew).
     The factor goes into the scale of the channel's weights, the shift into its bias. Channels that are constant on
     either side get their mean alone, and so do all where scales are not free (one per tensor, or shift arithmetic).
     """
