@@ -95,6 +95,8 @@ CASES = {
     "recipe file with an unknown format": ([*QUANTIZE, "--recipe", "{in}/format.toml"], "int4"),
     "recipe file with an unknown key": ([*QUANTIZE, "--recipe", "{in}/key.toml"], "weights"),
     "recipe file with a number": ([*QUANTIZE, "--recipe", "{in}/number.toml"], "number.toml"),
+    "unknown method": ([*QUANTIZE, "--methods", "gptq,destill"], "did you mean distill"),
+    "learning before its start": ([*QUANTIZE, "--methods", "distill,gptq"], "behind all other methods"),
     "rule that matches nothing": ([*QUANTIZE, "--recipe", "{in}/rule.toml"], "second"),
     "scope that matches nothing": ([*QUANTIZE, "--recipe", "{in}/scope.toml"], "matches no layer"),
     "seed": ([*QUANTIZE, "--seed", "-1"], "--seed"),

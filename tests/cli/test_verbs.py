@@ -42,6 +42,15 @@ def test_quantize_writes_a_model(files, tmp_path, capsys):
     assert [p.name for p in tmp_path.iterdir()] == ["m.subbyte"]
 
 
+def test_methods_may_be_chosen(files, tmp_path, capsys):
+    options = ["--data", files.data, "--recipe", "w2a8_first_last_same", "--scale", "1/255", "--quiet"]
+    found = []
+    for i, more in enumerate([[], ["--methods", ""], ["--methods", "refit, rescale,gptq,bias_correction"]]):
+        call(capsys, "quantize", files.float, tmp_path / f"{i}.subbyte", *options, *more)
+        found.append((tmp_path / f"{i}.subbyte").read_bytes())
+    assert found[0] == found[2] != found[1]
+
+
 def test_quantize_gives_the_same_bytes_again(files, tmp_path, capsys):
     again = tmp_path / "again.subbyte"
     call(capsys, "quantize", files.float, again, "--data", files.data, "--scale", "1/255", "--quiet")
