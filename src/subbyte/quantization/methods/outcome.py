@@ -72,9 +72,12 @@ Correction: TypeAlias = Callable[[Outcome], Change]
 
 
 def channel_moments(chunks: Chunks) -> Moments:
-    """Over everything but the channels, which come last."""
-    rows = [chunk.reshape(-1, chunk.shape[-1]).double() for chunk in chunks]
-    count = sum(len(r) for r in rows)
-    mean = np.asarray(sum(r.sum(dim=0).numpy() for r in rows) / count)
-    centred = (r.numpy() - mean for r in rows)
-    return Moments(mean=mean, deviation=np.sqrt(np.asarray(sum(np.square(c).sum(axis=0) for c in centred)) / count))
+    """Over everything but the channels, which come last; one chunk at a time is held in float64."""
+    channels = chunks[0].shape[-1]
+    count = sum(chunk.numel() for chunk in chunks) // channels
+    mean, square = np.zeros(channels), np.zeros(channels)
+    for chunk in chunks:
+        mean += chunk.reshape(-1, channels).double().sum(dim=0).numpy() / count
+    for chunk in chunks:
+        square += np.square(chunk.reshape(-1, channels).double().numpy() - mean).sum(axis=0) / count
+    return Moments(mean=mean, deviation=np.sqrt(square))
