@@ -126,8 +126,10 @@ def net_latency(net: Net, options: argparse.Namespace) -> dict[str, Any]:
     eight = sb.quantize(model, fold.calibration[:CALIBRATION], recipe="w8a8")
     limit = TIME_TARGET * measure_network(eight.graph)
     journal = options.journals / f"{net.name}_avx2.jsonl"
-    if journal.exists():
-        forget_times(journal)
+    for known in (journal, options.journals / f"{net.name}_0.jsonl"):
+        if known.exists():
+            journal.write_text(sensitivities(known))
+            break
     settings = sb.Settings(samples=POOL, candidates=LATENCY_CANDIDATES, journal=journal, executor=options.executor)
     row: dict[str, Any] = {"asked_us": limit}
     try:
@@ -146,10 +148,10 @@ def net_latency(net: Net, options: argparse.Namespace) -> dict[str, Any]:
     return row
 
 
-def forget_times(journal: Path) -> None:
-    """Leave sensitivities in a journal, and no network whose time was taken at some other moment."""
+def sensitivities(journal: Path) -> str:
+    """A journal's lines without the networks that were tried: their times are of some other moment."""
     lines = journal.read_text().splitlines(keepends=True)
-    journal.write_text("".join(x for x in lines if not str(json.loads(x).get("key", "")).startswith("trial:")))
+    return "".join(x for x in lines if not str(json.loads(x).get("key", "")).startswith("trial:"))
 
 
 def told(name: str) -> Any:
