@@ -23,6 +23,7 @@ from subbyte.allocation.workbench import integer_answers, make_workbench
 from subbyte.errors import AllocationError, FormatError
 from subbyte.model import QuantizedModel
 from subbyte.quantization.lowering import lower
+from subbyte.runtime.modelfile import breakdown
 from tests.allocation.small import LAYERS, classifier, images
 
 CANDIDATES = parse_candidates(["ternary", "int3", "int5", "int8/uint4"])
@@ -130,6 +131,25 @@ def test_costs_add_up_to_the_real_network(bench):
     assert sum(packed_bytes(built).values()) == sum(weight_count(bench.graph, n) for n in bench.layers)
     assert peak_activation_bytes(graph)[0] == 3 * 8 * 36
     assert max(live_activation_bytes(graph).values()) == 3 * 8 * 36
+
+
+def test_bytes_are_those_of_the_file(bench, rows):
+    """What layers took in files tells the size of any mix up to its header."""
+    coarse = Candidate("ternary", "uint8")
+    mix = {"stem": Candidate("int3", "uint8"), "left": coarse, "right": coarse, "head": Candidate("int5", "uint8")}
+    seen = {(r.layer, r.candidate): r.nbytes for found in rows.values() for r in found}
+    base = QuantizedModel(bench.integer({}, {}), {}).nbytes
+    layers = {n.name: n for n in bench.layers}
+    fitted = {n: bench.fit_layer(layers[n], c, bench.inputs_of(layers[n])) for n, c in mix.items()}
+    built = bench.integer(mix, fitted)
+    told = Bytes(bench.graph, base, seen)
+    sizes = {n: told.of(layers[n], c) for n, c in mix.items()}
+    assert sum(sizes.values()) == sum(p.nbytes for p in breakdown(built) if p.node in mix)
+    real = QuantizedModel(built, {}).nbytes
+    assert abs(told.fixed + sum(sizes.values()) - real) <= 64 < 0.1 * real
+    for node in bench.layers:
+        packed = Bytes(bench.graph, base).of(node, mix[node.name])
+        assert packed < seen[node.name, mix[node.name]] < packed + 8 * 9
 
 
 def test_candidates():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -42,24 +42,29 @@ def weight_count(graph: Graph, layer: Node) -> int:
 
 @dataclass(frozen=True)
 class Bytes:
-    """Bytes of the model file: packed codes by layer; scales, biases, tables and the header are fixed.
+    """Bytes of the model file by layer; what no choice changes, the header above all, is fixed.
 
     Attributes:
         graph: prepared float graph.
         file: bytes of the file of the 8-bit network.
+        seen: what layers took in files, by layer and candidate with 8-bit operands: codes, zero points, scales, and
+            biases, which have fewer bits where the scale is coarse. Where it is not known, the packed codes count.
     """
 
     graph: Graph
     file: int
+    seen: Mapping[tuple[str, Candidate], int] = field(default_factory=dict)
     name: str = "bytes"
 
     def of(self, layer: Node, candidate: Candidate) -> float:
-        """Bytes of the packed codes."""
-        return float(get_format(candidate.weights).packed_size(weight_count(self.graph, layer)))
+        """Bytes of the layer."""
+        alone = Candidate(candidate.weights, BASE.activations)
+        known = self.seen.get((layer.name, alone)) if (layer.name, BASE) in self.seen else None
+        return float(known or get_format(candidate.weights).packed_size(weight_count(self.graph, layer)))
 
     @property
     def fixed(self) -> float:
-        """The file without codes."""
+        """The file without what the layers take."""
         layers = (n for n in self.graph if n.op.name in _WITH_WEIGHTS)
         return self.file - sum(self.of(n, BASE) for n in layers)
 

@@ -150,7 +150,9 @@ class _Search:
     def cost_models(self) -> list[CostModel]:
         """What is counted; time only where somebody asks for it."""
         graph = self.bench.graph
-        found: list[CostModel] = [Bytes(graph, int(self.eight.costs["bytes"])), Bits(graph), BitOperations(graph)]
+        seen = {(m.layer, m.candidate): m.nbytes for m in self.measured if m.nbytes}
+        size = Bytes(graph, int(self.eight.costs["bytes"]), seen)
+        found: list[CostModel] = [size, Bits(graph), BitOperations(graph)]
         return [*found, self.latency] if self.timed else found
 
     def _problem(self, lost: Mapping[tuple[str, Candidate], float]) -> Problem:

@@ -18,6 +18,7 @@ from subbyte.graph.ir import Node
 from subbyte.quantization.fake_quant import fake_quantize
 from subbyte.quantization.layers import LayerWeights
 from subbyte.quantization.parts import without_rectify
+from subbyte.runtime.modelfile import node_bytes
 
 METHODS = ("divergence", "hessian", "fisher", "weights")
 """Measured on the integer network; Hessian trace; Fisher diagonal; weight noise alone."""
@@ -36,6 +37,7 @@ class Measured:
         local_db: signal to noise of the layer's own result, with the float network before it.
         weight_db: signal to noise of the weights alone.
         error: sum of squared differences of the weights.
+        nbytes: of the layer's codes, scales, zero points and biases in the file; 0 where it is not known.
     """
 
     layer: str
@@ -46,6 +48,7 @@ class Measured:
     local_db: float
     weight_db: float
     error: float
+    nbytes: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, infinities as None."""
@@ -75,7 +78,8 @@ def measure_layer(bench: Workbench, task: LayerTask) -> list[Measured]:
     rows = []
     for candidate in task.candidates:
         fitted = bench.fit_layer(layer, candidate, x)
-        judged = bench.judge(bench.integer({layer.name: candidate}, {layer.name: fitted}))
+        integer = bench.integer({layer.name: candidate}, {layer.name: fitted})
+        judged = bench.judge(integer)
         difference = fitted.weight.dequantize().reshape(weight.shape).astype(np.float64) - weight
         error = float(np.square(difference).sum())
         rows.append(
@@ -88,6 +92,7 @@ def measure_layer(bench: Workbench, task: LayerTask) -> list[Measured]:
                 local_db=_local(bench, layer, candidate, fitted, x),
                 weight_db=_db(float(np.square(weight.astype(np.float64)).sum()), error),
                 error=error,
+                nbytes=node_bytes(integer, layer.name),
             )
         )
     return rows

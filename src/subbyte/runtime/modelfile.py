@@ -20,8 +20,9 @@ from subbyte.graph.ir import Graph, Node
 from subbyte.graph.verify import verify
 from subbyte.names import MAX_NAME, printable
 from subbyte.runtime import codec, container
-from subbyte.runtime.constants import Part
+from subbyte.runtime.constants import Part, Writer
 from subbyte.runtime.container import broken
+from subbyte.runtime.described import Formats
 
 _MAX_DEPTH = 6
 _RESCALE = ("scale", "zero", "m", "n", "m_neg", "n_neg", "divisors")
@@ -115,6 +116,13 @@ def budget(parts: Sequence[Part], file_bytes: int) -> dict[str, int]:
 def breakdown(graph: Graph) -> list[Part]:
     """What each constant takes in the graph's file, in the order of the nodes; the rest of the file is its header."""
     return codec.encode(_visible(graph))[2]
+
+
+def node_bytes(graph: Graph, name: str) -> int:
+    """Bytes of the payload that one node's constants take: codes, scales, zero points, biases, tables."""
+    writer = Writer(graph, Formats())
+    writer.operands(next(node for node in graph if node.name == name))
+    return sum(part.nbytes for part in writer.parts)
 
 
 def _written(graph: Graph, metadata: Mapping[str, Any]) -> tuple[bytes, bytes]:
