@@ -210,8 +210,14 @@ def bytes_table(rows: Mapping[str, Any]) -> list[str]:
             f"{same['found']:.2f} | {low:+.2f} .. {high:+.2f} | {loss['uniform']:.4f} | {loss['found']:.4f} | "
             f"{r['seconds']:.0f} |"
         )
-    return [*lines, "", f"At most {BYTES_TARGET} of the bytes, and not significantly less agreement: {len(met)} of "
-            f"{len(rows)} networks ({', '.join(met) or 'none'}).", ""]  # fmt: skip
+    means = [n for n, r in rows.items() if r["agreement"]["found"] >= r["agreement"]["uniform"]]
+    return [
+        *lines,
+        "",
+        f"At most {BYTES_TARGET} of the bytes, and not significantly less agreement: {len(met)} of {len(rows)} "
+        f"networks ({', '.join(met) or 'none'}). The mean agreement itself is not less on: {', '.join(means) or 'none'}.",
+        "",
+    ]
 
 
 _LATENCY_PREFACE = (

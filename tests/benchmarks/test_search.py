@@ -30,6 +30,7 @@ def test_the_page_counts_what_is_met():
     }
     text = page({"bytes": rows, "latency": times})
     assert "1 of 3 networks (a)" in text
+    assert "not less on: a, b, c" in text
     assert "on 1 of 2 networks" in text
     assert "| c | | 1.0 | refused: too little | | |" in text
     assert text.index("| allocation | 800 |") < text.index("| w4a8 | 1,000 |")

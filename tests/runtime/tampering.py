@@ -81,7 +81,8 @@ def _in_content(data: bytes, rng: random.Random) -> bytes:
 
 def _in_size(data: bytes, rng: random.Random) -> bytes:
     content, rest = split(data)
-    content["codes"] += rng.choice((0, 0, 1, -1, 100, -(10**9)))
+    if type(content.get("codes")) is int:
+        content["codes"] += rng.choice((0, 0, 1, -1, 100, -(10**9)))
     rest = rest[: rng.randrange(len(rest) + 1)] if rng.random() < 0.5 else rest + bytes(rng.randrange(64))
     return join(content, rest)
 
