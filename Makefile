@@ -57,6 +57,7 @@ bench-zeroshot: $(PACKAGE)  ## calibration without data beside calibration with 
 
 bench-search: $(PACKAGE)  ## search against uniform w4a8, and promised times under AVX2; writes docs/results/search.md
 	$(BIN)/python -m benchmarks.search bytes
+	$(BIN)/python -m benchmarks.search bytes_first_last
 	$(BIN)/python -m benchmarks.search latency
 
 bench-cpu: $(PEERS)  ## a part of it (QUESTION=nets): LiteRT, ONNX Runtime and OpenVINO beside our engine

@@ -28,9 +28,11 @@ def test_the_page_counts_what_is_met():
         "b": {"asked_us": 85.0, "w8a8_us": 100.0, "found_us": 95.0, "share": 0.95, "agreement": 96.0},
         "c": {"asked_us": 1.0, "refused": "too little"},
     }
-    text = page({"bytes": rows, "latency": times})
+    text = page({"bytes": rows, "bytes_first_last": {"b": row(0.84, -0.5, 0.2)}, "latency": times})
     assert "1 of 3 networks (a)" in text
     assert "not less on: a, b, c" in text
+    assert "than w4a8_first_last_8" in text
+    assert "1 of 1 networks (b)" in text
     assert "on 1 of 2 networks" in text
     assert "| c | | 1.0 | refused: too little | | |" in text
     assert text.index("| allocation | 800 |") < text.index("| w4a8 | 1,000 |")
