@@ -181,7 +181,7 @@ def table(results: dict[str, Any]) -> str:
         "Hessian's diagonal, GPTQ and bias correction. A word behind it names another stack, which `STACKS` in",
         "`benchmarks/ptq.py` spells out; a method's own name stands for that method alone, nearest rounding.",
         "Drop = float32 minus quantized top-1 in points, with its 95 % paired interval; agreement: the same top-1;",
-        "seconds: one run.",
+        "seconds: one run, on a machine that others used meanwhile.",
         "`ort_*` is ONNX Runtime's static int8 on the same samples. Low figures are shown too.",
         "",
     ]
