@@ -67,6 +67,21 @@ def interval(difference: np.ndarray[Any, Any]) -> tuple[float, float]:
     return float(100 * np.quantile(means, 0.025)), float(100 * np.quantile(means, 0.975))
 
 
+def halves(net: Net) -> list[Fold]:
+    """Half A as calibration samples and half B of one set of samples; of a small set both ways round.
+
+    Training images will not do as half A: networks are nearly certain on what they were trained on, so that losses
+    there are small and tell little.
+    """
+    folds = net.folds(POOL)
+    if len(folds) > 1:
+        return folds
+    x = folds[0].x
+    order = np.random.default_rng(0).permutation(len(x))
+    a, b = order[: len(x) // 2], order[len(x) // 2 :]
+    return [Fold(calibration=x[a][:POOL], x=x[b], y=None)]
+
+
 def fold_bytes(net: Net, model: sb.Graph, fold: Fold, number: int, options: argparse.Namespace) -> dict[str, Any]:
     """One search for a smaller network that is like the uniform one, and both rivals on unseen samples."""
     settings = sb.Settings(
@@ -105,7 +120,7 @@ def shown(trial: Trial) -> dict[str, Any]:
 def net_bytes(net: Net, options: argparse.Namespace) -> dict[str, Any]:
     """All folds of a network together."""
     model = sb.load_model(net.path)
-    folds = [fold_bytes(net, model, f, i, options) for i, f in enumerate(net.folds(POOL))]
+    folds = [fold_bytes(net, model, f, i, options) for i, f in enumerate(halves(net))]
     same = {name: np.concatenate([f["same"][name] for f in folds]) for name in ("uniform", "found")}
     size = {name: float(np.mean([f["bytes"][name] for f in folds])) for name in same}
     low, high = interval(same["found"].astype(float) - same["uniform"])
@@ -127,7 +142,7 @@ def net_bytes(net: Net, options: argparse.Namespace) -> dict[str, Any]:
 def net_latency(net: Net, options: argparse.Namespace) -> dict[str, Any]:
     """A search at a share of the 8-bit network's time, and the time taken again afterwards, in turns with it."""
     model = sb.load_model(net.path)
-    fold = net.folds(POOL)[0]
+    fold = halves(net)[0]
     eight = sb.quantize(model, fold.calibration[:CALIBRATION], recipe="w8a8")
     limit = TIME_TARGET * measure_network(eight.graph)
     journal = options.journals / f"{net.name}_avx2.jsonl"
@@ -198,9 +213,12 @@ _PREFACE = (
     "Fixed before anything was scored, and the same for all networks: the candidates (the settings' usual nine weight",
     "formats, 1.6 to 8 bits, 8-bit activations, no layer pinned), 8 trials in a round, one further round with",
     "sensitivities measured around the best allocation, no margin, seed 0; for Tiny Darknet, whose trials take long,",
-    "no further round. The second rival joined after four networks had been scored against the first; nothing else was",
-    "changed. Every network that was searched is shown. Judged images of the CIFAR networks are training images, on",
-    "which these networks are nearly certain: losses there are small and noisy, and tell less about half B.",
+    "no further round. Two things were changed after first runs had been scored. A second rival joined. And A was",
+    "training images at first where the set is large: on those networks are nearly certain, losses are small and",
+    "noisy, and those of CIFAR-10 are of better quality than B. The shares were then 0.824 (MNIST MLP, agreement",
+    "99.43 % against 99.55 %), 0.849 (ResNet-8, 92.88 % against 93.66 %) and 0.960 (ResNet-20, 96.34 % against",
+    "96.70 %), and 1.000 against the second rival (MNIST MLP). Now A and B are random halves of one set everywhere.",
+    "Every network that was searched is shown.",
 )
 
 

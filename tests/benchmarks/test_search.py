@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from benchmarks.search import interval, page, sensitivities
+from benchmarks.nets import Fold, Net
+from benchmarks.search import POOL, halves, interval, page, sensitivities
 
 TRIAL = {"name": "w4a8", "bytes": 1000.0, "bits": 4.0, "loss": 0.01, "agreement": 98.0}
 
@@ -50,3 +51,13 @@ def test_times_are_forgotten_and_sensitivities_kept(tmp_path):
     lines = ['{"journal": 1}', '{"key": "conv|int4/uint8", "value": {}}', '{"key": "trial:0a", "value": {}}']
     path.write_text("\n".join(lines) + "\n")
     assert sensitivities(path).splitlines() == lines[:2]
+
+
+def test_no_sample_is_in_both_halves():
+    x = np.arange(4000, dtype=np.float32)
+    large = Net(name="large", file="", folds=lambda count: [Fold(calibration=x[:count] + 10_000, x=x, y=None)])
+    (fold,) = halves(large)
+    assert (len(fold.calibration), len(fold.x)) == (POOL, 2000)
+    assert not set(fold.calibration) & set(fold.x)
+    both = [Fold(calibration=x[:250], x=x[250:500], y=None), Fold(calibration=x[250:500], x=x[:250], y=None)]
+    assert halves(Net(name="small", file="", folds=lambda count: both)) == both
