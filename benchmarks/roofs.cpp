@@ -70,9 +70,7 @@ double fma_256() {
     }
     return 12.0 * 8 * STEPS;
 }
-#endif
 
-#ifdef __AVX2__
 // Products by tables: an entry is looked up and added. Counted as products of vectors of bytes with a group of one.
 double shuffle_256() {
     __m256i a[12] = {};
@@ -193,8 +191,6 @@ int main() {
                                                   ROUNDS),
                    loops::rescale_rate_beside<32>(loops::maddubs_addw_256<false>, loops::maddubs_addw_256<true>,
                                                   ROUNDS)));
-#endif
-#ifdef __AVX2__
     print("shuffle_256", best_rate(ROUNDS, shuffle_256));
 #endif
 #ifdef __AVX512VPOPCNTDQ__

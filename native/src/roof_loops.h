@@ -5,6 +5,16 @@
 // enough of them to hide the latency.
 #pragma once
 
+namespace subbyte {
+namespace roof_loops {
+
+constexpr int SUMS = 12;
+#define SUBBYTE_EACH_SUM(step) \
+    step(0) step(1) step(2) step(3) step(4) step(5) step(6) step(7) step(8) step(9) step(10) step(11)
+
+}  // namespace roof_loops
+}  // namespace subbyte
+
 #if defined(__x86_64__) && defined(__GNUC__)
 
 #include <immintrin.h>
@@ -16,10 +26,6 @@
 
 namespace subbyte {
 namespace roof_loops {
-
-constexpr int SUMS = 12;
-#define SUBBYTE_EACH_SUM(step) \
-    step(0) step(1) step(2) step(3) step(4) step(5) step(6) step(7) step(8) step(9) step(10) step(11)
 
 // Adding it to a small float rounds it to an integer, which is then the difference of the bits.
 constexpr float ROUNDER = 12582912.0F;  // 1.5 * 2^23

@@ -48,10 +48,7 @@ double portable_macs() {
 }
 
 #if defined(__aarch64__) && defined(__GNUC__)
-// Independent sums, enough to hide the latency of an instruction.
-#define EACH_SUM(step) \
-    step(0) step(1) step(2) step(3) step(4) step(5) step(6) step(7) step(8) step(9) step(10) step(11)
-constexpr int SUMS = 12;
+using roof_loops::SUMS;
 
 // Products of signed bytes in pairs of 16 bits, which weights of -127..127 allow.
 double neon_macs() {
@@ -63,7 +60,7 @@ double neon_macs() {
     asm volatile("smull %0.8h, %1.8b, %1.8b" : "=w"(pair) : "w"(x));         \
     asm volatile("smlal2 %0.8h, %1.16b, %1.16b" : "+w"(pair) : "w"(x));      \
     asm volatile("sadalp %0.4s, %1.8h" : "+w"(sums[j]) : "w"(pair));
-        EACH_SUM(STEP)
+        SUBBYTE_EACH_SUM(STEP)
 #undef STEP
     }
     keep(sums);
@@ -75,7 +72,7 @@ __attribute__((target("arch=armv8.2-a+dotprod"))) double neon_dotprod_macs() {
     const int8x16_t x = vdupq_n_s8(1);
     for (int i = 0; i < STEPS; ++i) {
 #define STEP(j) asm volatile("sdot %0.4s, %1.16b, %1.16b" : "+w"(sums[j]) : "w"(x));
-        EACH_SUM(STEP)
+        SUBBYTE_EACH_SUM(STEP)
 #undef STEP
     }
     keep(sums);

@@ -6,12 +6,11 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <memory>
-#include <string>
 
+#include "program.h"
 #include "random_specs.h"
 #include "subbyte/plan.h"
 
@@ -82,13 +81,8 @@ bool check(const Kernels& kernels) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    const std::string isa = argc > 1 ? argv[1] : "portable";
-    const int rows = argc > 2 ? std::atoi(argv[2]) : 5000;
-    const Kernels* kernels = find_kernels(isa);
-    if (kernels == nullptr) {
-        std::printf("%s does not run on this CPU\n", isa.c_str());
-        return 77;
-    }
+    const auto [isa, rows, kernels] = asked_for(argc, argv, 5000);
+    if (kernels == nullptr) return SKIPPED;
     for (int i = 0; i < rows; ++i) {
         generator.seed(static_cast<std::uint64_t>(i));
         if (check<std::uint8_t>(*kernels) && check<std::int16_t>(*kernels)) continue;

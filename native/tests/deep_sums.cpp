@@ -5,11 +5,11 @@
 
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "program.h"
 #include "random_specs.h"
 #include "subbyte/engine.h"
 
@@ -174,13 +174,8 @@ bool check_depthwise(const Kernels& kernels) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    const std::string isa = argc > 1 ? argv[1] : "portable";
-    const int layers = argc > 2 ? std::atoi(argv[2]) : 300;
-    const Kernels* kernels = find_kernels(isa);
-    if (kernels == nullptr) {
-        std::printf("%s does not run on this CPU\n", isa.c_str());
-        return 77;
-    }
+    const auto [isa, layers, kernels] = asked_for(argc, argv, 300);
+    if (kernels == nullptr) return SKIPPED;
     for (int i = 0; i < layers; ++i) {
         generator.seed(static_cast<std::uint64_t>(i));
         if (chance(70) ? check_linear(*kernels) : check_depthwise(*kernels)) continue;

@@ -5,13 +5,12 @@
 
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "layout.h"
+#include "program.h"
 #include "random_runs.h"
 #include "subbyte/engine.h"
 
@@ -111,13 +110,8 @@ bool check(PlanSpec spec, const Kernels& kernels) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    const std::string isa = argc > 1 ? argv[1] : "portable";
-    const int plans = argc > 2 ? std::atoi(argv[2]) : 300;
-    const Kernels* kernels = find_kernels(isa);
-    if (kernels == nullptr) {
-        std::printf("%s does not run on this CPU\n", isa.c_str());
-        return 77;
-    }
+    const auto [isa, plans, kernels] = asked_for(argc, argv, 300);
+    if (kernels == nullptr) return SKIPPED;
     int accepted = 0;
     int refused = 0;
     for (int i = 0; i < plans; ++i) {

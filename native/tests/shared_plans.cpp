@@ -6,11 +6,10 @@
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
-#include <string>
 #include <thread>
 #include <vector>
 
+#include "program.h"
 #include "random_runs.h"
 #include "subbyte/engine.h"
 
@@ -65,13 +64,8 @@ bool agree(const PlanSpec& spec, const Kernels& kernels, int runs) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    const std::string isa = argc > 1 ? argv[1] : "portable";
-    const int runs = argc > 2 ? std::atoi(argv[2]) : 300;
-    const Kernels* kernels = find_kernels(isa);
-    if (kernels == nullptr) {
-        std::printf("%s does not run on this CPU\n", isa.c_str());
-        return 77;
-    }
+    const auto [isa, runs, kernels] = asked_for(argc, argv, 300);
+    if (kernels == nullptr) return SKIPPED;
     int accepted = 0;
     int refused = 0;
     for (int i = 0; i < PLANS; ++i) {

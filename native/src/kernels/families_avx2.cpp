@@ -44,23 +44,7 @@ static void finish_sums(const DotJob& job, const Pixels& pixels, const std::int3
     }
 }
 
-// Pixels one by one: sums stay in memory between parts, so none may be taken twice.
-struct LookupTile {
-    static constexpr int MOST = 4;
-    static constexpr bool JOINS = false;
-    static constexpr int group(int) { return 1; }
-    static constexpr int most_groups(int) { return 4; }
-
-    template <int GROUPS, int GROUP, int VECTORS>
-    static void run(const DotJob& dot, const Pixels& pixels, const std::int8_t* panel, int column) {
-        const auto& job = static_cast<const LookupJob&>(dot);
-        std::int32_t* sums[GROUPS];
-        for (int r = 0; r < GROUPS; ++r)
-            sums[r] = sums_of(job, pixels.in[r], column);
-        look_up<GROUPS, VECTORS, LANES>(job, pixels.in, panel, sums);
-        if (job.ends) finish_sums<GROUPS, GROUP, VECTORS>(job, pixels, sums, column);
-    }
-};
+#include "lookup_tile.inc"
 
 static inline Vec carry(Vec a, Vec b, Vec& c) {
     const Vec either = differ(a, b);
@@ -71,10 +55,7 @@ static inline Vec carry(Vec a, Vec b, Vec& c) {
 
 template <int WEIGHT>
 static inline Vec count(Vec sums, Vec v) {
-    const Vec counts = every128("\0\1\1\2\1\2\2\3\1\2\2\3\2\3\3\4");
-    const Vec nibble = every8(15);
-    const Vec bytes = add8(lookup(counts, both(v, nibble)), lookup(counts, both(down16<4>(v), nibble)));
-    return add32(sums, pair_sums(pair_products(bytes, every8(WEIGHT))));
+    return add32(sums, pair_sums(pair_products(bits_of_bytes(v), every8(WEIGHT))));
 }
 
 #include "carry_counter.inc"

@@ -15,10 +15,7 @@ namespace avx512bw {
 
 template <int WEIGHT>
 static inline Vec count(Vec sums, Vec v) {
-    const Vec counts = every128("\0\1\1\2\1\2\2\3\1\2\2\3\2\3\3\4");
-    const Vec nibble = every8(15);
-    const Vec bytes = add8(lookup(counts, both(v, nibble)), lookup(counts, both(down16<4>(v), nibble)));
-    return add32(sums, pair_sums(pair_products(bytes, every8(WEIGHT))));
+    return add32(sums, pair_sums(pair_products(bits_of_bytes(v), every8(WEIGHT))));
 }
 
 #include "carry_avx512.inc"

@@ -23,29 +23,21 @@ namespace half {
 #include "avx512_epilogue.inc"
 #include "tile_epilogue.inc"
 
-// Pixels one by one: sums stay in memory between parts, so none may be taken twice.
-struct LookupTile {
-    static constexpr int MOST = 4;
-    static constexpr bool JOINS = false;
-    static constexpr int group(int) { return 1; }
-    static constexpr int most_groups(int) { return 4; }
+using half::look_up;
+using half::sums_of;
 
-    template <int GROUPS, int GROUP, int VECTORS>
-    static void run(const DotJob& dot, const Pixels& pixels, const std::int8_t* panel, int column) {
-        const auto& job = static_cast<const LookupJob&>(dot);
-        std::int32_t* sums[GROUPS];
-        for (int r = 0; r < GROUPS; ++r)
-            sums[r] = half::sums_of(job, pixels.in[r], column);
-        half::look_up<GROUPS, VECTORS, LANES>(job, pixels.in, panel, sums);
-        if (!job.ends) return;
-        __m512i acc[GROUPS][VECTORS];
-        UNROLL for (int v = 0; v < VECTORS; ++v) {
-            const __m512i bias = load(job.epilogue.bias + column + LANES * v);
-            UNROLL for (int r = 0; r < GROUPS; ++r) acc[r][v] = _mm512_add_epi32(load(sums[r] + LANES * v), bias);
-        }
-        finish_tile<GROUPS, GROUP, VECTORS>(job, pixels, acc, column);
+// Sums of pixels [row][VECTORS * LANES].
+template <int GROUPS, int GROUP, int VECTORS>
+static void finish_sums(const DotJob& job, const Pixels& pixels, const std::int32_t* const* sums, int column) {
+    __m512i acc[GROUPS * GROUP][VECTORS];
+    UNROLL for (int v = 0; v < VECTORS; ++v) {
+        const __m512i bias = load(job.epilogue.bias + column + LANES * v);
+        UNROLL for (int r = 0; r < GROUPS * GROUP; ++r) acc[r][v] = _mm512_add_epi32(load(sums[r] + LANES * v), bias);
     }
-};
+    finish_tile<GROUPS, GROUP, VECTORS>(job, pixels, acc, column);
+}
+
+#include "lookup_tile.inc"
 
 void tables(const TableJob& job) {
     half::tables(job);

@@ -11,6 +11,8 @@
 namespace subbyte {
 namespace {
 
+constexpr std::int32_t MOST_SHIFT = 62;
+
 std::int64_t round_up(std::int64_t n, std::int64_t unit) {
     return (n + unit - 1) / unit * unit;
 }
@@ -144,9 +146,9 @@ Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& i
     }
     shared_.leaky = attributes.has_array("m_neg") || attributes.has_array("n_neg");
     m_ = attributes.int32s("m", weights.columns(), INT32_LO, INT32_HI);
-    n_ = attributes.int32s("n", weights.columns(), 1, 62);
+    n_ = attributes.int32s("n", weights.columns(), 1, MOST_SHIFT);
     m_neg_ = shared_.leaky ? attributes.int32s("m_neg", weights.columns(), INT32_LO, INT32_HI) : m_;
-    n_neg_ = shared_.leaky ? attributes.int32s("n_neg", weights.columns(), 1, 62) : n_;
+    n_neg_ = shared_.leaky ? attributes.int32s("n_neg", weights.columns(), 1, MOST_SHIFT) : n_;
     shared_.wide = out.storage == Storage::i16;
     shared_.zero_point = out.zero_point;
     scale_.resize(m_.size());

@@ -92,7 +92,7 @@ def build(bench: Workbench, task: TrialTask) -> QuantizedModel:
     fit = {n: np.array(x) for n, x in bench.samples.fit.items()}
     data = batches(fit, bench.graph, batch_size=BATCH_SIZE, limit=FIT, seed=task.seed)
     known = Network(graph=bench.graph, normals=bench.normals, batches=data)
-    graph = to_integers(known, task.recipe, bench.arithmetic, FIT, bench.ranges)
+    graph = to_integers(known, task.recipe, bench.arithmetic, FIT, bench.ranges, task.seed)
     return QuantizedModel(graph, provenance(task.recipe.name, bench.arithmetic, data.samples, task.seed, None))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -98,11 +97,3 @@ class Journal:
             "give another path, or delete the file to begin anew",
             f"file {str(self.path)!r}",
         )
-
-
-def digest(*parts: bytes) -> str:
-    """A short fingerprint of bytes."""
-    found = hashlib.sha256()
-    for part in parts:
-        found.update(len(part).to_bytes(8, "little") + part)
-    return found.hexdigest()[:16]

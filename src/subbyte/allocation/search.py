@@ -19,7 +19,7 @@ from subbyte.allocation.executors import Executor, get_executor
 from subbyte.allocation.found import Found, LayerRow
 from subbyte.allocation.frontier import sweep
 from subbyte.allocation.goal import Goal
-from subbyte.allocation.journal import Journal, digest
+from subbyte.allocation.journal import Journal
 from subbyte.allocation.problem import Allocation, Budget, Candidate, Option, Problem, keeps
 from subbyte.allocation.refine import refined
 from subbyte.allocation.samples import Samples, split_samples
@@ -29,6 +29,7 @@ from subbyte.allocation.solver import number, smallest, solve
 from subbyte.allocation.timing import Latency, measure_latency
 from subbyte.allocation.trials import Trials
 from subbyte.allocation.workbench import Report, make_workbench
+from subbyte.digests import digest
 from subbyte.errors import AllocationError
 from subbyte.graph.ir import Graph, Node
 from subbyte.quantization.recipe import Recipe
@@ -347,7 +348,8 @@ def _question(model: Graph, samples: Samples, settings: Settings) -> dict[str, A
     """What every entry of a journal depends on."""
     import subbyte
 
-    parts = [repr((n.name, n.op, n.inputs, n.output)).encode() for n in model]
+    parts = [repr([(name, model.types[name]) for name in model.inputs]).encode()]  # with their domains
+    parts.extend(repr((n.name, n.op, n.inputs, n.output)).encode() for n in model)
     parts.extend(np.ascontiguousarray(c).tobytes() for c in model.constants.values() if isinstance(c, np.ndarray))
     feeds = [np.ascontiguousarray(x).tobytes() for f in (samples.fit, samples.judged) for x in f.values()]
     return {

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from subbyte.allocation.evaluate import Trial, TrialTask, try_recipe
 from subbyte.allocation.executors import Executor
-from subbyte.allocation.journal import Journal, digest
+from subbyte.allocation.journal import Journal
 from subbyte.allocation.timing import measure_network
 from subbyte.allocation.workbench import Report, Workbench
+from subbyte.digests import digest
 from subbyte.model import QuantizedModel
 from subbyte.runtime.modelfile import from_bytes
 

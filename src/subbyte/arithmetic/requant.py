@@ -16,10 +16,12 @@ import numpy.typing as npt
 from subbyte.errors import LoweringError, unknown_name
 
 Arithmetic = Literal["m31", "m15", "shift"]
-ARITHMETICS: tuple[str, ...] = get_args(Arithmetic)
+ARITHMETICS: tuple[Arithmetic, ...] = get_args(Arithmetic)
 
 _MANTISSA_BITS = {"m31": 31, "m15": 15}
 MAX_SHIFT = 62
+_NEARLY = 1e-5
+"""How far an exponent may be from a whole number, so that the ratio counts as a power of two."""
 
 IntArray = npt.NDArray[np.signedinteger[Any]]
 
@@ -78,7 +80,7 @@ def multiplier(ratio: float, arithmetic: Arithmetic) -> tuple[int, int]:
 
 
 def multipliers(
-    ratios: npt.NDArray[np.float64], arithmetic: str
+    ratios: npt.NDArray[np.float64], arithmetic: Arithmetic
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """``multiplier`` of every entry of an array: (m, n).
 
@@ -93,8 +95,16 @@ def multipliers(
     usual = np.isfinite(ratios) & (ratios > 0) & (m < 1 << bits) & (n >= 1) & (n <= MAX_SHIFT) & (arithmetic != "shift")
     whole, shift = np.where(usual, m, 0).astype(np.int64), np.where(usual, n, 1)
     for i in np.flatnonzero(~usual):  # the few that are rounded up, vanish or are refused
-        whole.flat[i], shift.flat[i] = multiplier(float(ratios.flat[i]), arithmetic)  # type: ignore[arg-type]
+        whole.flat[i], shift.flat[i] = multiplier(float(ratios.flat[i]), arithmetic)
     return whole, shift
+
+
+def powers_of_two(ratios: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Ratios of shift arithmetic as powers of two, each that is one up to what float32 leaves of two scales."""
+    with np.errstate(all="ignore"):
+        exponents = np.log2(ratios)
+        whole = np.rint(exponents)
+        return np.asarray(np.where(np.abs(exponents - whole) < _NEARLY, np.exp2(whole), ratios))
 
 
 def _shift_multiplier(ratio: float, mantissa: float, n: int) -> tuple[int, int]:

@@ -67,7 +67,7 @@ class _Distillation:
             loss = self._loss(next(batches))
             require_finite(loss, step, "distill")
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             optimizer.step()
             if (step + 1) % every == 0 or step + 1 == steps:
                 found = self.judge()

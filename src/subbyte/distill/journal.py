@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from subbyte.digests import digest
 from subbyte.errors import SubbyteError
 from subbyte.files import atomic_write, read_file
 
@@ -82,21 +82,18 @@ def fingerprint(
     method: str, scheme: Scheme, layers: Mapping[str, LayerWeights], feeds: Feeds, settings: Learning, seed: int
 ) -> str:
     """Of everything that decides what a method learns."""
-    found = hashlib.sha256()
-
-    def add(*parts: object) -> None:
-        for part in parts:
-            data = np.ascontiguousarray(part).tobytes() if isinstance(part, np.ndarray) else repr(part).encode()
-            found.update(len(data).to_bytes(8, "little") + data)
-
     told = {k: v for k, v in asdict(settings).items() if k not in {"journal", "device"}}
-    add(method, sorted(told.items()), seed, scheme.arithmetic)
+    parts: list[object] = [method, sorted(told.items()), seed, scheme.arithmetic]
     for node in scheme.graph:
-        add(node.name, repr(node.op), node.inputs)
+        parts += [node.name, repr(node.op), node.inputs]
     for key, type_ in scheme.types.items():
-        add(key, type_.scale, type_.zero_point)
+        parts += [key, type_.scale, type_.zero_point]
     for name, layer in sorted(layers.items()):
-        add(name, layer.weight.codes, layer.weight.scale, layer.bias)
+        parts += [name, layer.weight.codes, layer.weight.scale, layer.bias]
     for name, x in sorted(feeds.items()):
-        add(name, x)
-    return found.hexdigest()[:16]
+        parts += [name, x]
+    return digest(*map(_bytes, parts))
+
+
+def _bytes(part: object) -> bytes:
+    return np.ascontiguousarray(part).tobytes() if isinstance(part, np.ndarray) else repr(part).encode()

@@ -27,7 +27,6 @@ START = 0.5
 """Share of the way from a value to where rounding turns to its neighbour, at which learning starts at most: error
 feedback leaves many reals on the very edge of their codes' cells, and the first steps would undo its choices."""
 
-
 PACE = 0.1
 """Of scales, steps and biases beside that of weights: all numbers of a channel or tensor depend on each of them."""
 

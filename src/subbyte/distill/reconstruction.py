@@ -91,6 +91,7 @@ class _Reconstruction:
     ) -> None:
         require(feeds)
         self.method, self.student, self.settings, self.seed = method, student, settings, seed
+        self.by_block = method == "block_reconstruction"  # with steps, and values as they are stored
         self.graph = student.graph
         self.teacher = FloatExecutor(student.graph, settings.device)
         self.journal = BlockJournal(
@@ -98,10 +99,9 @@ class _Reconstruction:
         )
         for p in student.parameters():
             p.requires_grad_(False)
-        put = {n: torch.tensor(np.asarray(x, np.float32), device=settings.device) for n, x in feeds.items()}
-        self.exact = put
+        self.exact = {n: torch.tensor(np.asarray(x, np.float32), device=settings.device) for n, x in feeds.items()}
         with torch.no_grad():
-            self.coarse = student.feed(put)
+            self.coarse = student.feed(self.exact)
         self.owned = {student.stored_key(n) for n in feeds}
 
     def all(self, blocks: Sequence[Block], progress: Progress) -> tuple[Scheme, dict[str, LayerWeights]]:
@@ -118,7 +118,7 @@ class _Reconstruction:
         with torch.no_grad():
             exact = self._through(block, exact=True)
         kernels = [k for n in block.layers if isinstance(k := self.student.kernels[n.name], SoftKernel)]
-        keys = self._new_keys(block) if self.method == "block_reconstruction" else []
+        keys = self._new_keys(block) if self.by_block else []
         steps = [self.student.growth[key] for key in keys if key in self.student.growth]
         parameters = [*(k.choice for k in kernels), *steps]
         if kernels:
@@ -178,7 +178,7 @@ class _Reconstruction:
                 beta = BETA[1] + (BETA[0] - BETA[1]) * cosine(late)
                 loss = loss + PRESSURE / weights * sum((k.undecided(beta) for k in kernels), start=torch.zeros(()))
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             optimizer.step()
         for p in parameters:
             p.requires_grad_(False)
@@ -187,5 +187,5 @@ class _Reconstruction:
         """The block's result; AdaRound sees a layer's before it is stored, with its activation."""
         env = {v: x[picked] for v, x in self.coarse.items()}
         for node in block.nodes:
-            env[node.output] = self.student.step(node, env, stored=self.method != "adaround")
+            env[node.output] = self.student.step(node, env, stored=self.by_block)
         return env[block.target]

@@ -2,7 +2,7 @@
 
 Two rules, each with a parameter in its name:
 
-``bits<k>``: a little-endian stream of k-bit codes: code i is bits i*k .. i*k+k-1, bit 0 is the lowest of byte 0.
+``bits<k>``: the stream of ``stream.py``, little endian: code i is bits i*k .. i*k+k-1, bit 0 is the lowest of byte 0.
     k = 4 is nibbles (low one first), k = 8 is bytes.
 ``radix<L>``: n codes are the digits of one number in base L, first code lowest, in a little-endian word of 1, 2, 4 or
     8 bytes: the word with the fewest bits per code, the smaller one on ties (5 ternary codes in a byte, 27 codes of
@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subbyte.errors import FormatError
+from subbyte.formats.stream import from_stream, padding_is_zero, stream_size, to_stream
 
 if TYPE_CHECKING:
     from subbyte.formats.format import Format
@@ -86,44 +87,19 @@ class Bits:
 
     def size(self, count: int) -> int:
         """Bytes of ``count`` codes: ceil(count * k / 8)."""
-        return (count * self.k + 7) // 8
+        return stream_size(count, self.k)
 
     def pack(self, codes: Codes, levels: int) -> bytes:
         """See Packing."""
         flat = _checked_codes(self, codes, levels)
-        if self.k == 8:
-            return flat.tobytes()
-        groups = np.zeros((-(-flat.size // 8), 8), dtype=np.uint16)
-        groups.reshape(-1)[: flat.size] = flat
-        octets = np.zeros((len(groups), self.k), dtype=np.uint8)
-        for i, octet, shift in self._places():
-            octets[:, octet] |= (groups[:, i] << shift if shift >= 0 else groups[:, i] >> -shift).astype(np.uint8)
-        return octets.tobytes()[: self.size(flat.size)]
+        return flat.tobytes() if self.k == 8 else to_stream(flat, self.k)
 
     def unpack(self, data: bytes, count: int, levels: int) -> Codes:
         """See Packing."""
         _check_length(self, data, count, levels)
-        used = count * self.k
-        if used % 8 and data[-1] >> used % 8:
+        if not padding_is_zero(data, count, self.k):
             raise _damaged(self, "the padding bits after the last code are not zero")
-        octets = np.zeros((-(-count // 8), self.k), dtype=np.uint8)
-        octets.reshape(-1)[: len(data)] = np.frombuffer(data, dtype=np.uint8)
-        if self.k == 8:
-            return _below(self, octets.reshape(-1)[:count].astype(code_dtype(levels), copy=False), levels)
-        groups = np.zeros((len(octets), 8), dtype=np.uint8 if self.k < 8 else np.uint16)
-        for i, octet, shift in self._places():
-            part = octets[:, octet].astype(groups.dtype, copy=False)
-            groups[:, i] |= part >> shift if shift >= 0 else part << -shift
-        groups &= groups.dtype.type(self.capacity - 1)
-        return _below(self, groups.reshape(-1)[:count], levels).astype(code_dtype(levels), copy=False)
-
-    def _places(self) -> list[tuple[int, int, int]]:
-        """Of 8 codes in k bytes, which fill them: (code, byte that holds some of its bits, bit there of its bit 0)."""
-        return [
-            (i, octet, i * self.k - 8 * octet)
-            for i in range(8)
-            for octet in range(i * self.k // 8, (i * self.k + self.k - 1) // 8 + 1)
-        ]
+        return _below(self, from_stream(data, count, self.k), levels).astype(code_dtype(levels), copy=False)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from subbyte.graph.ir import IntType, Node
 from subbyte.graph.torch_executor import FloatExecutor
 from subbyte.quantization.calibrate import Feeds, Progress, declared_range, int_type
 from subbyte.quantization.fake_quant import fake_quantize
+from subbyte.quantization.resolve import is_low
 from subbyte.quantization.scheme import Scheme, with_types
 from subbyte.quantization.slots import Slot
 
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 ROUNDS = ((0.6, 0.8, 1.0, 1.2), (0.9, 1.0, 1.1), (0.95, 1.0, 1.05))
 """Factors of either end of a range, round by round."""
-
-LOW_LEVELS = 128
-"""Slots with fewer levels are searched: 8-bit codes have room for outliers."""
 
 
 def output_error_clipping(scheme: Scheme, batches: Iterable[Feeds], samples: int, progress: Progress) -> Scheme:
@@ -64,7 +62,7 @@ def output_error_clipping(scheme: Scheme, batches: Iterable[Feeds], samples: int
 
 def _searched(scheme: Scheme, slot: Slot) -> bool:
     free = slot.observer is None and declared_range(scheme.graph, slot) is None
-    return free and slot.format.levels < LOW_LEVELS and bool(slot.readers)
+    return free and is_low(slot.format) and bool(slot.readers)  # 8-bit codes have room for outliers
 
 
 def _options(scheme: Scheme, slot: Slot, factors: Sequence[float]) -> list[IntType]:

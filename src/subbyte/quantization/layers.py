@@ -36,7 +36,7 @@ from subbyte.quantization.methods.moments import measure
 from subbyte.quantization.methods.outcome import Correction, Outcome, channel_moments
 from subbyte.quantization.parts import Layer, Scaling, without_rectify
 from subbyte.quantization.recipe import METHODS
-from subbyte.quantization.resolve import LayerChoice
+from subbyte.quantization.resolve import LayerChoice, is_low
 from subbyte.quantization.scarcity import Scarce, warn_scarce
 from subbyte.quantization.scheme import Scheme
 from subbyte.quantization.weights import Reals, affine_weight, fit_bias, quantize_layer_weight
@@ -50,9 +50,6 @@ Floats = npt.NDArray[np.float32]
 
 CHUNK = 32
 """Samples run at once."""
-
-LOW_LEVELS = 128
-"""Formats with fewer levels than this are low: 8 bits, signed or not, have more."""
 
 MEMORY_BUDGET = 1 << 30
 """Bytes that the walk's live values may take, whatever the size of the calibration set."""
@@ -100,7 +97,7 @@ def _elements(graph: Graph, value: str) -> int:
 
 def default_methods(choices: Mapping[str, LayerChoice]) -> tuple[str, ...]:
     """Bias correction alone where every layer has 8 bits; the whole stack where one has fewer."""
-    low = any(min(c.weights.levels, c.operand.levels) < LOW_LEVELS for c in choices.values())
+    low = any(is_low(c.weights) or is_low(c.operand) for c in choices.values())
     return METHODS if low else (BIAS_CORRECTION,)
 
 

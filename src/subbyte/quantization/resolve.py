@@ -39,6 +39,11 @@ class LayerChoice:
     symmetric: bool = True
 
 
+def is_low(format_: Format) -> bool:
+    """Whether a format has fewer levels than 8 bits, signed or not."""
+    return format_.levels < 128
+
+
 def resolve(recipe: Recipe, graph: Graph) -> Mapping[str, LayerChoice]:
     """The choice of every layer by node name.
 
@@ -102,7 +107,7 @@ def _choice(rule: Rule) -> LayerChoice:
         storage=get_format(rule.storage) if rule.storage else None,
         observer=rule.observer,
         per_channel=rule.granularity != "per_tensor",
-        weight_method=rule.weight_method or ("mse" if weights.levels < 128 else "min_max"),
+        weight_method=rule.weight_method or ("mse" if is_low(weights) else "min_max"),
         symmetric=rule.symmetric is not False,
     )
 

@@ -112,6 +112,7 @@ class LayerProfile:
 
 
 FIRST_CACHE = 16 * 1024
+"""Bytes that every first-level cache holds."""
 
 
 @cache

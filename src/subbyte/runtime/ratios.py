@@ -15,15 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from subbyte.arithmetic.requant import ARITHMETICS, multipliers
+from subbyte.arithmetic.requant import ARITHMETICS, Arithmetic, multipliers, powers_of_two
 from subbyte.errors import LoweringError
 from subbyte.formats.qtensor import QTensor
 
 IntArray = npt.NDArray[Any]
 
 MOST_MOVED = 255
-_NEARLY = 1e-5
-"""How far from a power of two ratios of shift arithmetic may be, as an exponent: scales are rounded to float32."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Ratio:
         moved: (channel, what is added to the multiplier there), for those that are not as told.
     """
 
-    arithmetic: str
+    arithmetic: Arithmetic
     times: float = 1.0
     moved: tuple[tuple[int, int], ...] = ()
 
@@ -93,16 +91,14 @@ def tells(weight: QTensor) -> bool:
 
 
 def _told(
-    weight: QTensor, scales: tuple[float, float], arithmetic: str, times: float
+    weight: QTensor, scales: tuple[float, float], arithmetic: Arithmetic, times: float
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """As lowering does it: ``(s_in * s_weight) * times / s_out`` in float64, in this order."""
     each = np.broadcast_to(weight.scale.astype(np.float64), weight.shape[:1])
     with np.errstate(all="ignore"):
         ratios = scales[0] * each * abs(times) / scales[1]
-        if arithmetic == "shift":
-            exponents = np.log2(ratios)
-            whole = np.rint(exponents)
-            ratios = np.where(np.abs(exponents - whole) < _NEARLY, np.exp2(whole), ratios)
+    if arithmetic == "shift":
+        ratios = powers_of_two(ratios)
     m, n = multipliers(ratios, arithmetic)
     return (m if times > 0 else -m), n
 

@@ -63,19 +63,14 @@ def _keeps_constants(op: Op) -> bool:
 
 def _absorb(rewriter: Rewriter, link: Link, offsets: Reals) -> None:
     maker = rewriter.node(link.maker.name)
-    bias = rewriter.array(maker.inputs[2])
-    assert bias is not None  # links are found between constants alone
+    bias = rewriter.known_array(maker.inputs[2])  # links are found between constants alone
     rewriter.replace(maker, inputs=[*maker.inputs[:2], rewriter.revise(maker.inputs[2], bias - offsets)])
     for end in link.readers:
         node = rewriter.node(end.name)
-        weight = rewriter.array(node.inputs[1])
-        assert weight is not None
         assert isinstance(node.op, End)
-        more = of_constants(weight, node.op, offsets)
+        more = of_constants(rewriter.known_array(node.inputs[1]), node.op, offsets)
         if len(node.inputs) == 3:
-            old = rewriter.array(node.inputs[2])
-            assert old is not None
-            name = rewriter.revise(node.inputs[2], old + more)
+            name = rewriter.revise(node.inputs[2], rewriter.known_array(node.inputs[2]) + more)
         else:
             name = rewriter.constant(f"{node.name}.bias", more)
         rewriter.replace(node, inputs=[*node.inputs[:2], name])

@@ -71,6 +71,17 @@ def homogeneous(rectify: Rectify) -> bool:
     return rectify.lo in {0.0, -np.inf} and rectify.hi == np.inf
 
 
+def rescalable(rectify: Rectify) -> bool:
+    """Whether channels in front of it may be rescaled, as far as an upper bound stays idle."""
+    return homogeneous(rectify) or rectify.lo == 0
+
+
+def largest_by_input(weight: Reals, op: Op) -> Reals:
+    """Of every input channel of a reader, the largest magnitude that multiplies it."""
+    assert isinstance(op, End)
+    return np.asarray(np.abs(by_input(weight, op)).max(axis=1))
+
+
 def by_input(weight: Reals, op: End) -> Reals:
     """The weights of a reader as [input channel, numbers that multiply it]."""
     if isinstance(op, Affine):

@@ -10,7 +10,7 @@ import numpy as np
 
 from subbyte.errors import GraphError
 from subbyte.graph.ir import Graph, Node
-from subbyte.graph.passes.links import End, Link, Reals, homogeneous, links, rectify_of, scaled_inputs, scaled_outputs
+from subbyte.graph.passes.links import End, Link, Reals, links, rectify_of, rescalable, scaled_inputs, scaled_outputs
 from subbyte.graph.passes.protocol import PassResult
 from subbyte.graph.passes.rewriter import Rewriter
 
@@ -77,7 +77,7 @@ def _drop_bound(rewriter: Rewriter, maker: Node) -> None:
 def _rescale(rewriter: Rewriter, link: Link, factors: Reals) -> None:
     maker = rewriter.node(link.maker.name)
     rectify = rectify_of(maker)
-    if not homogeneous(rectify) and rectify.lo != 0:
+    if not rescalable(rectify):
         raise GraphError(
             f"node {maker.name!r} has the bounds {rectify.lo}..{rectify.hi}",
             "the channels of a layer are rescaled where its activation is cut at 0 or not at all",
@@ -85,16 +85,10 @@ def _rescale(rewriter: Rewriter, link: Link, factors: Reals) -> None:
             f"graph {rewriter.graph.name!r}",
         )
     inverse = 1 / factors
-    numbers = [rewriter.revise(n, scaled_outputs(_array(rewriter, n), inverse)) for n in maker.inputs[1:]]
+    numbers = [rewriter.revise(n, scaled_outputs(rewriter.known_array(n), inverse)) for n in maker.inputs[1:]]
     rewriter.replace(maker, inputs=[maker.inputs[0], *numbers])
     for reader in link.readers:
         node = rewriter.node(reader.name)
         assert isinstance(node.op, End)
-        weight = scaled_inputs(_array(rewriter, node.inputs[1]), node.op, factors)
+        weight = scaled_inputs(rewriter.known_array(node.inputs[1]), node.op, factors)
         rewriter.replace(node, inputs=[node.inputs[0], rewriter.revise(node.inputs[1], weight), *node.inputs[2:]])
-
-
-def _array(rewriter: Rewriter, name: str) -> Reals:
-    array = rewriter.array(name)
-    assert array is not None  # links are found between constants alone
-    return array

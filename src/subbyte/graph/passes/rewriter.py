@@ -64,6 +64,12 @@ class Rewriter:
         constant = self.constants.get(name)
         return constant.astype(np.float64) if isinstance(constant, np.ndarray) else None
 
+    def known_array(self, name: str) -> npt.NDArray[np.float64]:
+        """A constant that is known to be an array, as float64."""
+        array = self.array(name)
+        assert array is not None
+        return array
+
     def operands(self, node: Node) -> list[TensorType | Constant]:
         """Types of the values and the constants that a node reads."""
         return [self.types[i] if i in self.types else self.constants[i] for i in node.inputs]

@@ -58,12 +58,8 @@ def splits(link: Link) -> bool:
 def _split(rewriter: Rewriter, link: Link, sources: Places) -> None:
     counts = np.bincount(sources, minlength=link.channels)[sources].astype(np.float64)
     maker = rewriter.node(link.maker.name)
-    inputs = [maker.inputs[0]]
-    for name in maker.inputs[1:]:
-        array = rewriter.array(name)
-        assert array is not None  # links are found between constants alone
-        inputs.append(rewriter.revise(name, array[sources]))
-    rewriter.replace(maker, inputs=inputs)
+    more = [rewriter.revise(n, rewriter.known_array(n)[sources]) for n in maker.inputs[1:]]  # links are of constants
+    rewriter.replace(maker, inputs=[maker.inputs[0], *more])
     _widen(rewriter, maker.output, len(sources))
     for mover in link.movers:
         node = rewriter.node(mover.name)
@@ -71,9 +67,7 @@ def _split(rewriter: Rewriter, link: Link, sources: Places) -> None:
         _widen(rewriter, node.output, len(sources))
     for reader in link.readers:
         node = rewriter.node(reader.name)
-        weight = rewriter.array(node.inputs[1])
-        assert weight is not None
-        shared = weight[..., sources] / counts
+        shared = rewriter.known_array(node.inputs[1])[..., sources] / counts
         rewriter.replace(node, inputs=[node.inputs[0], rewriter.revise(node.inputs[1], shared), *node.inputs[2:]])
 
 

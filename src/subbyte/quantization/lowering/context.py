@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from subbyte.arithmetic.requant import Arithmetic, multiplier
+from subbyte.arithmetic.requant import Arithmetic, multiplier, powers_of_two
 from subbyte.errors import LoweringError
 from subbyte.formats import get_format
 from subbyte.graph.ir import Constant, Graph, IntType, Node, Shape, TensorType
@@ -148,9 +148,7 @@ class Lowering:
         arithmetic = arithmetic or self.scheme.arithmetic
         value = numerator / denominator
         if arithmetic == "shift":
-            exponent = math.log2(value)
-            if abs(exponent - round(exponent)) < 1e-5:
-                value = 2.0 ** round(exponent)
+            value = float(powers_of_two(np.array(value)))
         try:
             return multiplier(value, arithmetic)
         except LoweringError as error:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from subbyte.graph.ir import Graph
+from subbyte.graph.ops.affine import Affine
 from subbyte.graph.passes.links import (
     End,
     Link,
     Reals,
-    by_input,
     homogeneous,
+    largest_by_input,
     links,
     rectify_of,
+    rescalable,
     scaled_inputs,
     scaled_outputs,
 )
@@ -45,8 +47,8 @@ def equalization(network: Network) -> Network:
     channel by ``HEADROOM`` it is dropped; else a channel that reaches it keeps its scale, and the others grow only as
     far as the bound stays idle.
     """
-    found = [k for k in links(network.graph) if all(not _is_affine(n.op) for n in (k.maker, *k.readers))]
-    found = [k for k in found if homogeneous(rectify_of(k.maker)) or rectify_of(k.maker).lo == 0]
+    found = [k for k in links(network.graph) if not any(isinstance(n.op, Affine) for n in (k.maker, *k.readers))]
+    found = [k for k in found if rescalable(rectify_of(k.maker))]
     least, unbound = limits(network, found)
     factors = _equalized(network.graph, found, least)
     return rescaled(network, factors, unbound)
@@ -93,7 +95,7 @@ def _equalized(graph: Graph, found: list[Link], least: dict[str, Reals]) -> dict
         for link in found:
             name = link.maker.name
             first = np.abs(weights[name].reshape(link.channels, -1)).max(axis=1)
-            second = np.max([_reach(weights[r.name], r.op) for r in link.readers], axis=0)
+            second = np.max([largest_by_input(weights[r.name], r.op) for r in link.readers], axis=0)
             alive = (first > 0) & (second > 0)
             wanted = factors[name] * np.sqrt(np.where(alive, first, 1.0) / np.where(alive, second, 1.0))
             wanted = allowed(np.clip(wanted, 1 / MOST, MOST), least.get(name))
@@ -107,14 +109,3 @@ def _equalized(graph: Graph, found: list[Link], least: dict[str, Reals]) -> dict
         if moved < SETTLED:
             break
     return factors
-
-
-def _reach(weight: Reals, op: object) -> Reals:
-    assert isinstance(op, End)
-    return np.asarray(np.abs(by_input(weight, op)).max(axis=1))
-
-
-def _is_affine(op: object) -> bool:
-    from subbyte.graph.ops.affine import Affine
-
-    return isinstance(op, Affine)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from subbyte.graph.passes.links import End, Reals, by_input, homogeneous, links, rectify_of
+from subbyte.graph.passes.links import Reals, largest_by_input, links, rectify_of, rescalable
 from subbyte.quantization.methods.equalization import MOST, allowed, limits, rescaled
 from subbyte.quantization.methods.network import Network
 
@@ -19,7 +19,7 @@ def smoothing(network: Network) -> Network:
     that is common to all channels changes nothing (Xiao et al. 2023, "SmoothQuant", section 4, equation 4). Channels
     that are always 0, or that nobody weighs, stay.
     """
-    found = [k for k in links(network.graph) if homogeneous(rectify_of(k.maker)) or rectify_of(k.maker).lo == 0]
+    found = [k for k in links(network.graph) if rescalable(rectify_of(k.maker))]
     least, unbound = limits(network, found)
     seen = network.measure(found)
     factors: dict[str, Reals] = {}
@@ -28,7 +28,8 @@ def smoothing(network: Network) -> Network:
         if name not in seen:
             continue
         size = np.maximum(np.abs(seen[name].lo), np.abs(seen[name].hi))
-        weight = np.max([_weight(network, r.inputs[1], r.op) for r in link.readers], axis=0)
+        constants = [np.asarray(network.graph.constants[r.inputs[1]], np.float64) for r in link.readers]
+        weight = np.max([largest_by_input(c, r.op) for c, r in zip(constants, link.readers, strict=True)], axis=0)
         alive = (size > 0) & (weight > 0)
         if not np.any(alive):
             continue
@@ -36,8 +37,3 @@ def smoothing(network: Network) -> Network:
         ratio = ratio / np.exp(np.log(ratio[alive]).mean())
         factors[name] = allowed(np.where(alive, np.clip(ratio, 1 / MOST, MOST), 1.0), least.get(name))
     return rescaled(network, factors, unbound)
-
-
-def _weight(network: Network, constant: str, op: object) -> Reals:
-    assert isinstance(op, End)
-    return np.asarray(np.abs(by_input(np.asarray(network.graph.constants[constant], np.float64), op)).max(axis=1))
