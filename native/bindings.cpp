@@ -242,6 +242,15 @@ std::vector<OperatorTuple> operators(const Engine& engine) {
     return result;
 }
 
+// Which outputs are copied to the caller; the others' operators write there.
+std::vector<bool> copied_outputs(const Engine& engine) {
+    const subbyte::Plan& plan = engine.plan();
+    std::vector<bool> copied;
+    for (const std::size_t v : plan.outputs)
+        copied.push_back(!plan.values[v].leaf);
+    return copied;
+}
+
 std::map<std::string, std::string> families(const Engine& engine) {
     std::map<std::string, std::string> names;
     for (const auto& op : engine.plan().ops) {
@@ -284,6 +293,7 @@ NB_MODULE(_native, module) {
             "chosen) of its knobs.")
         .def_prop_ro("isa", [](const Engine& e) { return std::string(e.plan().kernels->isa); })
         .def_prop_ro("arena_bytes", [](const Engine& e) { return e.plan().shared.bytes; })
+        .def_prop_ro("copied_outputs", &copied_outputs)
         .def_prop_ro("families", &families)
         .def_prop_ro("weight_bytes", [](const Engine& e) { return e.plan().weight_bytes; });
 

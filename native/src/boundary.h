@@ -15,6 +15,10 @@ public:
 
     // Fill the buffer with a sample; false where a real is not finite or a stored integer is outside lo..hi.
     bool take(const Source& from, std::int64_t sample, std::uint8_t* buffer) const;
+    // Where a sample's stored integers lie in the caller's array.
+    std::uint8_t* place(const Target& to, std::int64_t sample) const {
+        return static_cast<std::uint8_t*>(to.data) + sample * count_ * size_;
+    }
     void give(const std::uint8_t* buffer, const Target& to, std::int64_t sample) const;
 
 private:

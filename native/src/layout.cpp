@@ -98,6 +98,15 @@ Arena share(const Plan& plan, bool keep) {
     return arena;
 }
 
+void mark_leaves(Plan& plan) {
+    for (const auto& op : plan.ops)
+        plan.values[op->output].leaf = plan.values[op->output].root == op->output;
+    for (const auto& op : plan.ops) {
+        for (const std::size_t v : op->inputs)
+            plan.values[v].leaf = false;
+    }
+}
+
 }  // namespace
 
 void lay_out(Plan& plan) {
@@ -111,6 +120,7 @@ void lay_out(Plan& plan) {
         Layout& out = plan.values[op->output];
         if (!in.bordered() && !out.bordered()) out.root = in.root;
     }
+    mark_leaves(plan);
     plan.shared = share(plan, false);
     plan.keep = share(plan, true);
 }

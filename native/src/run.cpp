@@ -34,7 +34,7 @@ struct OpJob {
 
 // One arena; both layouts of the plan fit where keep was asked for.
 struct Engine::Block {
-    explicit Block(std::int64_t size) : bytes(size) {
+    Block(std::int64_t size, std::size_t values) : bytes(size), places(values) {
         data = static_cast<std::uint8_t*>(::operator new(static_cast<std::size_t>(size), std::align_val_t{ALIGNMENT}));
         std::memset(data, 0, static_cast<std::size_t>(size));
     }
@@ -44,6 +44,7 @@ struct Engine::Block {
 
     std::int64_t bytes;
     std::uint8_t* data;
+    std::vector<std::uint8_t*> places;  // of the values of the sample that runs
 };
 
 // Takes arenas from the engine's free ones and gives them back.
@@ -63,7 +64,7 @@ public:
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
 
-    std::uint8_t* arena(int index) const { return blocks_[index]->data; }
+    Block& block(int index) const { return *blocks_[index]; }
 
 private:
     std::unique_ptr<Block> take(std::int64_t bytes) {
@@ -80,7 +81,7 @@ private:
             ++engine_.blocks_;
             free.reserve(engine_.blocks_);
         }
-        return std::make_unique<Block>(bytes);
+        return std::make_unique<Block>(bytes, engine_.plan_.values.size());
     }
 
     Engine& engine_;
@@ -104,7 +105,7 @@ struct Engine::Call {
         Call& call = *static_cast<Call*>(context);
         const Part part{index, call.parts};
         for (std::int64_t i = part.begin(call.batch); i < part.end(call.batch); ++i) {
-            if (!call.engine->run_sample(call, call.lease->arena(index), i, 1)) return;
+            if (!call.engine->run_sample(call, call.lease->block(index), i, 1)) return;
         }
     }
 };
@@ -116,9 +117,18 @@ Engine::Engine(Plan plan) : plan_(std::move(plan)) {
 
 Engine::~Engine() = default;
 
-Frame Engine::frame(const Call& call, std::uint8_t* arena) const {
+// Results that operators may write straight into the caller's arrays lie there, everything else in the block.
+Frame Engine::frame(const Call& call, Block& block, std::int64_t sample) const {
     const Arena& layout = call.keep ? plan_.keep : plan_.shared;
-    return Frame{arena, layout.origins.data(), arena + layout.bytes, plan_.scratch_bytes};
+    for (std::size_t i = 0; i < plan_.values.size(); ++i)
+        block.places[i] = block.data + layout.origins[i];
+    for (std::size_t i = 0; !call.keep && i < plan_.outputs.size(); ++i) {
+        const std::size_t value = plan_.outputs[i];
+        const Target& to = (*call.outputs)[i];
+        if (plan_.values[value].leaf && to.form == Form::stored)
+            block.places[value] = ports_[value].place(to, sample);
+    }
+    return Frame{block.places.data(), block.data + layout.bytes, plan_.scratch_bytes};
 }
 
 bool Engine::take_inputs(Call& call, const Frame& frame, std::int64_t sample) const {
@@ -147,12 +157,14 @@ void Engine::give_outputs(const Call& call, const Frame& frame, std::int64_t sam
     const std::size_t count = call.keep ? plan_.values.size() : plan_.outputs.size();
     for (std::size_t i = 0; i < count; ++i) {
         const std::size_t value = call.keep ? i : plan_.outputs[i];
-        ports_[value].give(frame.at(value), (*call.outputs)[i], sample);
+        const Target& to = (*call.outputs)[i];
+        if (to.form == Form::stored && frame.at(value) == ports_[value].place(to, sample)) continue;  // is there
+        ports_[value].give(frame.at(value), to, sample);
     }
 }
 
-bool Engine::run_sample(Call& call, std::uint8_t* arena, std::int64_t sample, int threads) const {
-    const Frame buffers = frame(call, arena);
+bool Engine::run_sample(Call& call, Block& block, std::int64_t sample, int threads) const {
+    const Frame buffers = frame(call, block, sample);
     if (!take_inputs(call, buffers, sample)) return false;
     for (const auto& op : plan_.ops)
         run_op(*op, buffers, threads);
@@ -180,7 +192,7 @@ void Engine::run(const std::vector<Source>& inputs, const std::vector<Target>& o
     } else {
         bool good = true;
         for (std::int64_t i = 0; i < batch && good; ++i)
-            good = run_sample(call, lease.arena(0), i, threads);
+            good = run_sample(call, lease.block(0), i, threads);
     }
     raise_refused(call);
 }
@@ -201,7 +213,7 @@ std::vector<Engine::Time> Engine::profile(const std::vector<Source>& inputs, con
     if (repeats < 1 || repeats > MAX_REPEATS) fail("profile", "repeats outside 1.." + std::to_string(MAX_REPEATS));
     const Lease lease(*this, 1, plan_.shared.bytes + plan_.scratch_bytes * threads);
     Call call{this, &inputs, &outputs, &lease, 1, 1, false};
-    const Frame buffers = frame(call, lease.arena(0));
+    const Frame buffers = frame(call, lease.block(0), 0);
     Stopwatch watch(plan_.ops.size() + 2, repeats);
     for (int i = 0; i < repeats; ++i) {
         watch.start();

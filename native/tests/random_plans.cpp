@@ -33,21 +33,19 @@ Bytes reals_of(const Layout& v, const Bytes& numbers) {
     return reals;
 }
 
-// Every value in a heap block of exactly its bytes and the slack that kernels may read, so that the address sanitizer
-// sees any byte beyond; two shares one after the other, as two threads would.
+// Every value in a heap block of exactly its bytes and, where operators read it, the slack that kernels may read, so
+// that the address sanitizer sees any byte beyond; two shares one after the other, as two threads would.
 void run_guarded(const Plan& plan) {
     std::vector<std::unique_ptr<std::uint8_t[]>> blocks(plan.values.size());
-    std::vector<std::int64_t> origins(plan.values.size());
-    const auto base = reinterpret_cast<std::uintptr_t>(&origins);
+    std::vector<std::uint8_t*> places(plan.values.size());
     for (std::size_t i = 0; i < plan.values.size(); ++i) {
         const Layout& v = plan.values[i];
-        const auto bytes = static_cast<std::size_t>(v.bytes + READ_SLACK);
+        const auto bytes = static_cast<std::size_t>(v.bytes + (v.leaf ? 0 : READ_SLACK));
         if (v.root == i) blocks[i] = std::make_unique<std::uint8_t[]>(bytes);
         const Layout& root = plan.values[v.root];
-        origins[i] =
-            static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(blocks[v.root].get()) - base) + root.origin;
+        places[i] = blocks[v.root].get() + root.origin;
     }
-    Frame frame{reinterpret_cast<std::uint8_t*>(&origins), origins.data(), nullptr, 0};
+    Frame frame{places.data(), nullptr, 0};
     for (const std::size_t i : plan.inputs)
         fill_border(plan.values[i], frame.at(i));
     for (const auto& op : plan.ops) {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,13 @@ def test_macs_and_bytes_are_those_of_the_graph() -> None:
             assert row.bytes_read - row.weight_bytes == sum(sizes)
         else:
             assert node.op.name in {"reshape", "identity"}
+
+
+@pytest.mark.parametrize(("outputs", "copied"), [(("s",), 0), (("s", "j"), 5 * 4 * 18), (("f", "s", "x"), 120 + 120)])
+def test_only_outputs_that_others_need_are_copied(outputs: tuple[str, ...], copied: int) -> None:
+    """Operators read "j", "f" is a reshape that copied nothing, "x" comes from the caller."""
+    rows = Engine(replace(network(1), outputs=outputs)).profile(feeds(1), repeats=1)
+    assert rows[-1].bytes_written == copied
 
 
 @pytest.mark.parametrize("repeats", [0, -1, 100_001, 1.5, True])

@@ -65,12 +65,12 @@ private:
 
     void check(const std::vector<Source>& inputs, const std::vector<Target>& outputs, std::int64_t batch, int threads,
                bool keep) const;
-    Frame frame(const Call& call, std::uint8_t* arena) const;
+    Frame frame(const Call& call, Block& block, std::int64_t sample) const;
     // False where an input is refused; the call then knows which.
     bool take_inputs(Call& call, const Frame& frame, std::int64_t sample) const;
     void run_op(const Op& op, const Frame& frame, int threads) const;
     void give_outputs(const Call& call, const Frame& frame, std::int64_t sample) const;
-    bool run_sample(Call& call, std::uint8_t* arena, std::int64_t sample, int threads) const;
+    bool run_sample(Call& call, Block& block, std::int64_t sample, int threads) const;
     void raise_refused(const Call& call) const;
 
     Plan plan_;

@@ -27,6 +27,7 @@ struct Layout {
     bool position = false;  // counts along an axis: its reals are int64 numbers, not float32
     std::int64_t top = 0, left = 0, bottom = 0, right = 0;
     std::size_t root = 0;  // the value whose buffer this is: another one for reshapes that copy nothing
+    bool leaf = false;     // an operator makes it in a buffer of its own and none reads it: it may lie anywhere
 
     std::int64_t count() const;
     bool bordered() const { return top != 0 || left != 0 || bottom != 0 || right != 0; }
@@ -34,12 +35,11 @@ struct Layout {
 
 // Buffers of one sample while it runs.
 struct Frame {
-    std::uint8_t* arena;
-    const std::int64_t* origins;  // byte offset of element 0 of every value
-    std::uint8_t* scratches;      // one for every part of an operator, behind the values
+    std::uint8_t* const* places;  // element 0 of every value
+    std::uint8_t* scratches;      // one for every part of an operator
     std::int64_t scratch_bytes;
 
-    std::uint8_t* at(std::size_t value) const { return arena + origins[value]; }
+    std::uint8_t* at(std::size_t value) const { return places[value]; }
     std::uint8_t* scratch(int part) const { return scratches + part * scratch_bytes; }
 };
 
@@ -74,6 +74,8 @@ public:
     virtual bool aliases() const { return false; }
     // Precompute offsets; called once after buffers are laid out.
     virtual void prepare(const std::vector<Layout>& values) = 0;
+    // Reads up to READ_SLACK bytes behind its inputs, but writes no byte that is not the result's: that may be a
+    // caller's array.
     virtual void run(const Frame& frame, Part part) const = 0;
 
     std::string name;

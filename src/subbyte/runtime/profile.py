@@ -82,7 +82,8 @@ class LayerProfile:
 
     Attributes:
         name: of the node.
-        op: operator name; "take inputs" and "give outputs" for the copies.
+        op: operator name; "take inputs" and "give outputs" for the copies. Results that no operator reads are not
+            copied: their operators write them where the caller gets them.
         module: the user's module path.
         nanoseconds: of the fastest run.
         median_nanoseconds: of all runs.
@@ -157,7 +158,8 @@ def profile(
     inputs = [np.require(codes[n][:1], _type(graph, n).storage, ["C", "A"]) for n in graph.inputs]
     times = engine.profile(inputs, threads, repeats)
     limit = network_roof(engine).of(threads)
-    copied = [sum(_bytes(graph, n) for n in names) for names in (graph.inputs, graph.outputs)]
+    given = [n for n, is_copied in zip(graph.outputs, engine.copied_outputs, strict=True) if is_copied]
+    copied = [sum(_bytes(graph, n) for n in names) for names in (graph.inputs, given)]
     first, last = (Work(read=size, written=size) for size in copied)
     rows = [_row(engine.isa, limit, times[0], first, op="take inputs")]
     for node, time, work in zip(graph.nodes, times[1:-1], network_work(graph, engine), strict=True):
