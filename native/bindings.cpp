@@ -242,13 +242,12 @@ std::vector<OperatorTuple> operators(const Engine& engine) {
     return result;
 }
 
-// Which outputs are copied to the caller; the others' operators write there.
-std::vector<bool> copied_outputs(const Engine& engine) {
-    const subbyte::Plan& plan = engine.plan();
-    std::vector<bool> copied;
-    for (const std::size_t v : plan.outputs)
-        copied.push_back(!plan.values[v].leaf);
-    return copied;
+// Which of these values' stored integers are copied from or to the caller's arrays; the others stay there.
+std::vector<bool> copied(const Plan& plan, const std::vector<std::size_t>& values) {
+    std::vector<bool> result;
+    for (const std::size_t v : values)
+        result.push_back(!plan.values[v].outside || (&values == &plan.outputs && plan.values[v].given));
+    return result;
 }
 
 std::map<std::string, std::string> families(const Engine& engine) {
@@ -293,7 +292,8 @@ NB_MODULE(_native, module) {
             "chosen) of its knobs.")
         .def_prop_ro("isa", [](const Engine& e) { return std::string(e.plan().kernels->isa); })
         .def_prop_ro("arena_bytes", [](const Engine& e) { return e.plan().shared.bytes; })
-        .def_prop_ro("copied_outputs", &copied_outputs)
+        .def_prop_ro("copied_inputs", [](const Engine& e) { return copied(e.plan(), e.plan().inputs); })
+        .def_prop_ro("copied_outputs", [](const Engine& e) { return copied(e.plan(), e.plan().outputs); })
         .def_prop_ro("families", &families)
         .def_prop_ro("weight_bytes", [](const Engine& e) { return e.plan().weight_bytes; });
 

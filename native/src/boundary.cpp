@@ -53,8 +53,9 @@ bool Port::take(const Source& from, std::int64_t sample, std::uint8_t* buffer) c
             good = kernels_.encode(reals + at[1], row(buffer + at[0] * size_), count) && good;
         });
     } else {
-        const auto* numbers = static_cast<const std::uint8_t*>(from.data) + sample * count_ * size_;
+        const std::uint8_t* numbers = place(from, sample);
         good = inside(numbers);
+        if (numbers == buffer) return good;
         walk_.each(Part{}, [&](const Walk<2>::Offsets& at, std::int64_t count) {
             std::memcpy(buffer + at[0] * size_, numbers + at[1] * size_, static_cast<std::size_t>(count * size_));
         });
@@ -63,6 +64,7 @@ bool Port::take(const Source& from, std::int64_t sample, std::uint8_t* buffer) c
 }
 
 void Port::give(const std::uint8_t* buffer, const Target& to, std::int64_t sample) const {
+    if (to.form == Form::stored && buffer == place(to, sample)) return;
     walk_.each(Part{}, [&](const Walk<2>::Offsets& at, std::int64_t count) {
         const std::uint8_t* numbers = buffer + at[0] * size_;
         const std::int64_t place = sample * count_ + at[1];

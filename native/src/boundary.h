@@ -13,12 +13,17 @@ class Port {
 public:
     Port(const Layout& value, const Kernels& kernels);
 
-    // Fill the buffer with a sample; false where a real is not finite or a stored integer is outside lo..hi.
-    bool take(const Source& from, std::int64_t sample, std::uint8_t* buffer) const;
-    // Where a sample's stored integers lie in the caller's array.
-    std::uint8_t* place(const Target& to, std::int64_t sample) const {
-        return static_cast<std::uint8_t*>(to.data) + sample * count_ * size_;
+    // Where a sample's stored integers lie in the caller's array; nothing is written to a source's.
+    std::uint8_t* place(const Target& array, std::int64_t sample) const {
+        return static_cast<std::uint8_t*>(array.data) + sample * count_ * size_;
     }
+    std::uint8_t* place(const Source& array, std::int64_t sample) const {
+        return place(Target{const_cast<void*>(array.data), array.form}, sample);
+    }
+    // Fill the buffer, which may be the array itself, with a sample; false where a real is not finite or a stored
+    // integer is outside lo..hi.
+    bool take(const Source& from, std::int64_t sample, std::uint8_t* buffer) const;
+    // Nothing is done where the buffer is the array itself.
     void give(const std::uint8_t* buffer, const Target& to, std::int64_t sample) const;
 
 private:

@@ -98,12 +98,13 @@ Arena share(const Plan& plan, bool keep) {
     return arena;
 }
 
-void mark_leaves(Plan& plan) {
-    for (const auto& op : plan.ops)
-        plan.values[op->output].leaf = plan.values[op->output].root == op->output;
+void find_outside(Plan& plan) {
+    for (std::size_t i = 0; i < plan.values.size(); ++i)
+        plan.values[i].outside = plan.values[i].root == i && !plan.values[i].bordered();
     for (const auto& op : plan.ops) {
+        const bool exact = op->reads_exactly(plan.values);
         for (const std::size_t v : op->inputs)
-            plan.values[v].leaf = false;
+            plan.values[v].outside = plan.values[v].outside && plan.values[v].given && exact;
     }
 }
 
@@ -120,7 +121,7 @@ void lay_out(Plan& plan) {
         Layout& out = plan.values[op->output];
         if (!in.bordered() && !out.bordered()) out.root = in.root;
     }
-    mark_leaves(plan);
+    find_outside(plan);
     plan.shared = share(plan, false);
     plan.keep = share(plan, true);
 }

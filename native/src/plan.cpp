@@ -116,8 +116,10 @@ Plan build_plan(const PlanSpec& spec, const Kernels& kernels) {
         Layout& made = plan.values[plan.ops.back()->output];
         made.position = op.kind == "argmax" && made.zero_point == 0 && made.scale == 1.0F;
     }
-    for (const std::int64_t i : spec.inputs)
+    for (const std::int64_t i : spec.inputs) {
         plan.inputs.push_back(static_cast<std::size_t>(i));
+        plan.values[plan.inputs.back()].given = true;
+    }
     for (const std::int64_t i : spec.outputs)
         plan.outputs.push_back(static_cast<std::size_t>(i));
     for (const OpPtr& op : plan.ops)

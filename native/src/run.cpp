@@ -117,16 +117,19 @@ Engine::Engine(Plan plan) : plan_(std::move(plan)) {
 
 Engine::~Engine() = default;
 
-// Results that operators may write straight into the caller's arrays lie there, everything else in the block.
+// Values that may lie in the caller's arrays do, everything else lies in the block.
 Frame Engine::frame(const Call& call, Block& block, std::int64_t sample) const {
     const Arena& layout = call.keep ? plan_.keep : plan_.shared;
     for (std::size_t i = 0; i < plan_.values.size(); ++i)
         block.places[i] = block.data + layout.origins[i];
+    const auto leave = [&](std::size_t value, const auto& array) {
+        if (plan_.values[value].outside && array.form == Form::stored)
+            block.places[value] = ports_[value].place(array, sample);
+    };
+    for (std::size_t i = 0; !call.keep && i < plan_.inputs.size(); ++i)
+        leave(plan_.inputs[i], (*call.inputs)[i]);
     for (std::size_t i = 0; !call.keep && i < plan_.outputs.size(); ++i) {
-        const std::size_t value = plan_.outputs[i];
-        const Target& to = (*call.outputs)[i];
-        if (plan_.values[value].leaf && to.form == Form::stored)
-            block.places[value] = ports_[value].place(to, sample);
+        if (!plan_.values[plan_.outputs[i]].given) leave(plan_.outputs[i], (*call.outputs)[i]);
     }
     return Frame{block.places.data(), block.data + layout.bytes, plan_.scratch_bytes};
 }
@@ -157,9 +160,7 @@ void Engine::give_outputs(const Call& call, const Frame& frame, std::int64_t sam
     const std::size_t count = call.keep ? plan_.values.size() : plan_.outputs.size();
     for (std::size_t i = 0; i < count; ++i) {
         const std::size_t value = call.keep ? i : plan_.outputs[i];
-        const Target& to = (*call.outputs)[i];
-        if (to.form == Form::stored && frame.at(value) == ports_[value].place(to, sample)) continue;  // is there
-        ports_[value].give(frame.at(value), to, sample);
+        ports_[value].give(frame.at(value), (*call.outputs)[i], sample);
     }
 }
 

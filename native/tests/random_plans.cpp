@@ -33,14 +33,14 @@ Bytes reals_of(const Layout& v, const Bytes& numbers) {
     return reals;
 }
 
-// Every value in a heap block of exactly its bytes and, where operators read it, the slack that kernels may read, so
-// that the address sanitizer sees any byte beyond; two shares one after the other, as two threads would.
+// Every value in a heap block of exactly its bytes and, where operators read behind it, the slack that they may read,
+// so that the address sanitizer sees any byte beyond; two shares one after the other, as two threads would.
 void run_guarded(const Plan& plan) {
     std::vector<std::unique_ptr<std::uint8_t[]>> blocks(plan.values.size());
     std::vector<std::uint8_t*> places(plan.values.size());
     for (std::size_t i = 0; i < plan.values.size(); ++i) {
         const Layout& v = plan.values[i];
-        const auto bytes = static_cast<std::size_t>(v.bytes + (v.leaf ? 0 : READ_SLACK));
+        const auto bytes = static_cast<std::size_t>(v.bytes + (v.outside ? 0 : READ_SLACK));
         if (v.root == i) blocks[i] = std::make_unique<std::uint8_t[]>(bytes);
         const Layout& root = plan.values[v.root];
         places[i] = blocks[v.root].get() + root.origin;

@@ -145,11 +145,23 @@ struct DepthwiseSegment {
     std::int32_t pieces;
 };
 
+// An image that has no border though windows reach beyond it: any number of rows, and one column on either side. No byte
+// behind the image is read.
+struct DepthwiseEdges {
+    const std::uint8_t* row;  // of zero points, as long as one of the image; nullptr: the input has its border
+    std::int64_t first;       // row of the image, perhaps beyond it, that the first window starts with
+    std::int64_t height;
+    std::uint8_t zero_point;
+    bool left;   // whether the first window starts beyond the image
+    bool right;  // whether the last one ends there
+};
+
 // A 3x3 depthwise convolution with strides of 1 or 2, whole result rows; weights and epilogue are in the lane order
 // that interleaving rows leaves, see src/ops/depthwise.cpp.
 struct Depthwise3Job {
-    const std::uint8_t* in;  // first byte of the first row's first window
+    const std::uint8_t* in;  // first byte of the first row's first window; with edges, of the image
     std::uint8_t* out;
+    DepthwiseEdges edges;
     std::ptrdiff_t in_row;  // bytes between neighbouring rows
     std::ptrdiff_t out_row;
     std::int64_t width;
@@ -249,6 +261,9 @@ struct Kernels {
     TileShape (*shape)(const DotJob& job, int most_groups) = nullptr;
     bool centred = false;  // dot and depthwise3 subtract products.center from activations
     bool sums_in_int16 = false;  // dot reads DotJob::sums, and takes every step as a tap
+    // depthwise3 takes edges where segments are pixels of 64 channels, or of 16 in four pieces; and segments in four
+    // pieces lie channel by channel, all quarters alike.
+    bool edges = false;
 };
 
 }  // namespace subbyte

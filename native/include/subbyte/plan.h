@@ -27,7 +27,10 @@ struct Layout {
     bool position = false;  // counts along an axis: its reals are int64 numbers, not float32
     std::int64_t top = 0, left = 0, bottom = 0, right = 0;
     std::size_t root = 0;  // the value whose buffer this is: another one for reshapes that copy nothing
-    bool leaf = false;     // an operator makes it in a buffer of its own and none reads it: it may lie anywhere
+    bool given = false;    // comes from the caller
+    // May lie in the caller's array: a result in a buffer of its own that no operator reads, or an input without a
+    // border behind which none reads.
+    bool outside = false;
 
     std::int64_t count() const;
     bool bordered() const { return top != 0 || left != 0 || bottom != 0 || right != 0; }
@@ -70,12 +73,13 @@ public:
 
     // Ask for borders of the inputs; called before buffers are laid out.
     virtual void request(std::vector<Layout>& /*values*/) const {}
+    // Whether no byte behind the inputs is read; else up to READ_SLACK are. Asked when borders are known.
+    virtual bool reads_exactly(const std::vector<Layout>& /*values*/) const { return false; }
     // Whether the result may lie in the input's buffer (then run does nothing).
     virtual bool aliases() const { return false; }
     // Precompute offsets; called once after buffers are laid out.
     virtual void prepare(const std::vector<Layout>& values) = 0;
-    // Reads up to READ_SLACK bytes behind its inputs, but writes no byte that is not the result's: that may be a
-    // caller's array.
+    // Writes no byte that is not the result's, which may lie in a caller's array.
     virtual void run(const Frame& frame, Part part) const = 0;
 
     std::string name;

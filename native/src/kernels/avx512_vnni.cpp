@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "kernels/kernels.h"
 #include "subbyte/requant.h"
@@ -152,7 +153,10 @@ const Kernels KERNELS = {"avx512_vnni",
                          join_planes,
                          true,
                          single_rescale,
-                         shape};
+                         shape,
+                         false,
+                         false,
+                         true};
 
 }  // namespace avx512_vnni
 }  // namespace subbyte

@@ -92,11 +92,13 @@ std::vector<DepthwiseSegment> cut(int bytes, int channels, std::int64_t width, c
 
 // The channel of every byte of a segment's vector, or -1, in the order in which interleaving rows leaves the dwords:
 // quarter q, 128-bit lane l, dword i is byte 16 l + 4 q + i.
-void order_lanes(const DepthwiseSegment& s, int bytes, std::int32_t gap, std::vector<std::int32_t>& order) {
+void order_lanes(const DepthwiseSegment& s, const Kernels& kernels, std::int32_t gap,
+                 std::vector<std::int32_t>& order) {
+    const int bytes = 4 * kernels.lanes;
     const int pitch = s.pieces > 1 ? bytes / s.pieces : s.channels;
     for (int quarter = 0; quarter < 4; ++quarter) {
         for (int lane = 0; lane < bytes / 4; ++lane) {
-            const int byte = lane / 4 * 16 + quarter * 4 + lane % 4;
+            const int byte = kernels.edges && s.pieces == 4 ? lane : lane / 4 * 16 + quarter * 4 + lane % 4;
             const bool used = byte / pitch < s.pixels && byte % pitch < s.channels;
             order.push_back(used ? s.channel + byte % pitch : gap);
         }
@@ -104,11 +106,11 @@ void order_lanes(const DepthwiseSegment& s, int bytes, std::int32_t gap, std::ve
 }
 
 // Channels by lane of all segments; one panel, so that one rule of rescaling holds for all.
-Order lanes_of(const std::vector<DepthwiseSegment>& segments, std::int64_t channels, int lanes) {
+Order lanes_of(const std::vector<DepthwiseSegment>& segments, std::int64_t channels, const Kernels& kernels) {
     Order order;
     for (const DepthwiseSegment& s : segments)
-        order_lanes(s, 4 * lanes, static_cast<std::int32_t>(channels), order.columns);
-    order.panels = {static_cast<int>(order.columns.size()) / lanes};
+        order_lanes(s, kernels, static_cast<std::int32_t>(channels), order.columns);
+    order.panels = {static_cast<int>(order.columns.size()) / kernels.lanes};
     return order;
 }
 
@@ -136,7 +138,7 @@ public:
           kernels_(build.kernels),
           segments_(cut(4 * kernels_.lanes, static_cast<std::int32_t>(attributes.out().shape[2]),
                         attributes.out().shape[1], window)),
-          order_(lanes_of(segments_, weights.columns(), kernels_.lanes)),
+          order_(lanes_of(segments_, weights.columns(), kernels_)),
           products_(prove_products(weights, attributes.in(0), build.kernels)),
           columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels, order_, products_.center),
           sums_fit_(sums_fit(weights, -products_.center,
@@ -152,13 +154,30 @@ public:
         weight_bytes = panels_.bytes();
     }
 
-    void request(std::vector<Layout>& values) const override { window_.request(values[inputs[0]]); }
+    // An input that the caller gives need not be copied into a buffer with a border.
+    bool reads_exactly(const std::vector<Layout>& values) const override {
+        const Layout& x = values[inputs[0]];
+        const bool whole = std::all_of(segments_.begin(), segments_.end(), [](const DepthwiseSegment& s) {
+            return s.channels * s.pieces == 64 && (s.pieces == 4 || s.pixels == 1);
+        });
+        return kernels_.edges && x.given && whole && window_.left <= 1 && beyond(x) <= 1;
+    }
+
+    void request(std::vector<Layout>& values) const override {
+        if (!reads_exactly(values)) window_.request(values[inputs[0]]);
+    }
 
     void prepare(const std::vector<Layout>& values) override {
+        const Layout& x = values[inputs[0]];
         const Layout& y = values[output];
-        first_ = window_.first(values[inputs[0]]);
-        in_row_ = values[inputs[0]].strides[0];
+        in_row_ = x.strides[0];
         out_row_ = y.strides[0] * storage_bytes(y.storage);
+        if (reads_exactly(values)) {
+            border_row_.assign(static_cast<std::size_t>(in_row_), static_cast<std::uint8_t>(x.zero_point));
+            edges_ = {border_row_.data(), 0, x.shape[0], border_row_[0], window_.left == 1, beyond(x) == 1};
+        } else {
+            first_ = window_.first(x);
+        }
     }
 
     void run(const Frame& frame, Part part) const override {
@@ -166,7 +185,13 @@ public:
         Depthwise3Job job{};
         job.rows = part.end(height_) - begin;
         if (job.rows == 0) return;
-        job.in = frame.at(inputs[0]) + first_ + begin * window_.stride_h * in_row_;
+        job.in = frame.at(inputs[0]);
+        job.edges = edges_;
+        if (edges_.row != nullptr) {
+            job.edges.first = begin * window_.stride_h - window_.top;
+        } else {
+            job.in += first_ + begin * window_.stride_h * in_row_;
+        }
         job.out = frame.at(output) + begin * out_row_;
         job.in_row = in_row_;
         job.out_row = out_row_;
@@ -184,6 +209,11 @@ public:
     }
 
 private:
+    // Columns of the last window that are beyond the image.
+    std::int64_t beyond(const Layout& x) const {
+        return std::max<std::int64_t>((width_ - 1) * window_.stride_w + 3 - window_.left - x.shape[1], 0);
+    }
+
     // [segment][upper, lower row][kernel column][byte of the vector in lane order][4 rows]
     std::vector<std::int8_t> lane_weights(const Weights& weights) const {
         const std::vector<std::int32_t>& order = order_.columns;
@@ -214,6 +244,8 @@ private:
     std::int32_t channels_ = 0;
     std::int64_t width_ = 0, height_ = 0, first_ = 0, in_row_ = 0, out_row_ = 0;
     Panels panels_;
+    DepthwiseEdges edges_{};
+    std::vector<std::uint8_t> border_row_;
 };
 
 }  // namespace

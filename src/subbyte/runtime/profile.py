@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
+from itertools import compress
 from typing import Any, Literal
 
 import numpy as np
@@ -83,7 +84,7 @@ class LayerProfile:
     Attributes:
         name: of the node.
         op: operator name; "take inputs" and "give outputs" for the copies. Results that no operator reads are not
-            copied: their operators write them where the caller gets them.
+            copied, nor are inputs that only depthwise convolutions read which make their border themselves.
         module: the user's module path.
         nanoseconds: of the fastest run.
         median_nanoseconds: of all runs.
@@ -158,8 +159,8 @@ def profile(
     inputs = [np.require(codes[n][:1], _type(graph, n).storage, ["C", "A"]) for n in graph.inputs]
     times = engine.profile(inputs, threads, repeats)
     limit = network_roof(engine).of(threads)
-    given = [n for n, is_copied in zip(graph.outputs, engine.copied_outputs, strict=True) if is_copied]
-    copied = [sum(_bytes(graph, n) for n in names) for names in (graph.inputs, given)]
+    ends = ((graph.inputs, engine.copied_inputs), (graph.outputs, engine.copied_outputs))
+    copied = [sum(_bytes(graph, n) for n in compress(names, which)) for names, which in ends]
     first, last = (Work(read=size, written=size) for size in copied)
     rows = [_row(engine.isa, limit, times[0], first, op="take inputs")]
     for node, time, work in zip(graph.nodes, times[1:-1], network_work(graph, engine), strict=True):
