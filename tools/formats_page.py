@@ -33,6 +33,17 @@ from subbyte.formats import Format, register_format
 
 register_format(Format(name="six", table=(-2, -1, 0, 1, 2, 4), title="0, +-1, +-2, 4", source="own"))
 ```
+
+A table of reals becomes the nearest integers of largest magnitude 127 (`codebook`), or is fitted to weights first
+(`fit_codebook`); both state what the integer form is off by. `.format` is registered like any other.
+
+```python
+from subbyte.formats import fit_codebook
+
+fit = fit_codebook(weights, 16, name="mine")
+fit.float_error, fit.integer_error
+register_format(fit.format)
+```
 """
 
 

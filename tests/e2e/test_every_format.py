@@ -13,7 +13,7 @@ import subbyte as sb
 from subbyte.arithmetic import boundary
 from subbyte.comparison import sqnr
 from subbyte.errors import FormatError
-from subbyte.formats import Format, get_format, register_format, unregister_format
+from subbyte.formats import Format, PerChannel, fit_codebook, get_format, register_format, unregister_format
 from subbyte.formats.refusals import REFUSALS, refused
 from subbyte.graph.torch_executor import FloatExecutor
 from subbyte.quantization.fake_quant import stored_values
@@ -23,7 +23,7 @@ from tests.e2e.format_nets import BUILT_IN, LAYERS, ROLES, TABLES, float_net, qu
 from tests.limits import examples
 
 ARITHMETICS = ("m31", "m15", "shift")
-FAMILIES_AT_LEAST = ("int1", "int4", "int16", "uint2", "levels17", "ternary", "binary", "midrise2")
+FAMILIES_AT_LEAST = ("int1", "int4", "int16", "uint2", "levels17", "ternary", "binary", "midrise2", "nf4")
 """Tried in every role in every run, whatever the scale."""
 
 
@@ -143,6 +143,19 @@ def test_any_table_of_signed_bytes_runs_or_is_refused(table, arithmetic):
         unregister_format("own")
 
 
+@pytest.mark.parametrize("entries", [5, 16, 200])
+def test_fitted_codebooks_run(entries):
+    """As weights, the layer that they were fitted to among them."""
+    graph = float_net("weight", get_format("nf4"))
+    weight = graph.nodes[0].inputs[1]
+    fit = fit_codebook(graph.constants[weight], entries, "own", granularity=PerChannel(0))
+    own = register_format(fit.format)
+    try:
+        check_role("weight", own, "m31")
+    finally:
+        unregister_format("own")
+
+
 @pytest.mark.parametrize("name", ["levels17", "binary"])
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
 def test_sixteen_bit_values_become_operands(name, arithmetic):
@@ -174,7 +187,7 @@ def test_the_reviewed_list():
     """Who is refused where, literally: a change of the list is a change of this test."""
     consecutive = {*(f"int{b}" for b in (*range(1, 9), 16)), *(f"uint{b}" for b in range(1, 9)), "ternary"}
     consecutive |= {name for name in BUILT_IN if name.startswith("levels")}
-    gaps = {"binary", *(f"midrise{b}" for b in range(1, 6))}
+    gaps = {"binary", *(f"midrise{b}" for b in range(1, 6)), "nf4"}
     assert consecutive | gaps == set(BUILT_IN)
     expected = {
         "weight": {"int16", "int1", *(f"uint{b}" for b in range(1, 9))},
@@ -189,8 +202,8 @@ def test_the_reviewed_list():
         ("weight", (), "no negative or no positive value (uint<bits>, int1)"),
         ("weight", (), "a value outside -128..127"),
         ("affine_weight", (), "more than 256 levels (int16)"),
-        ("affine_weight", (), "values that are not consecutive (binary, midrise<bits>, own tables)"),
+        ("affine_weight", (), "values that are not consecutive (binary, midrise<bits>, nf4, own tables)"),
         ("activation", (), "a span above 255 (int16)"),
         ("activation", (), "not consecutive, and all values above 0 or below it"),
-        ("storage", (), "values that are not consecutive (binary, midrise<bits>, own tables)"),
+        ("storage", (), "values that are not consecutive (binary, midrise<bits>, nf4, own tables)"),
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from subbyte.formats.codebook import Codebook, codebook
+from subbyte.formats.fitting import Fit, fit_codebook
 from subbyte.formats.format import Format
 from subbyte.formats.granularity import Granularity, PerChannel, PerTensor, get_granularity
 from subbyte.formats.packing import packed_size
@@ -18,11 +20,15 @@ from subbyte.formats.registry import (
 )
 
 __all__ = [
+    "Codebook",
+    "Fit",
     "Format",
     "Granularity",
     "PerChannel",
     "PerTensor",
     "QTensor",
+    "codebook",
+    "fit_codebook",
     "format_names",
     "formats",
     "get_format",

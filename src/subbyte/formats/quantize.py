@@ -62,7 +62,7 @@ def quantize_weight(
     if method not in METHODS:
         raise FormatError(*unknown_name("weight method", method, METHODS))
     require_legal(format, "weight" if symmetric else "affine_weight")
-    array = _checked_weights(w)
+    array = checked_weights(w)
     spread = granularity or (PerChannel(0) if array.ndim > 1 else PerTensor())
     spread.scale_shape(array.shape)
     rows = spread.rows(array)
@@ -71,7 +71,7 @@ def quantize_weight(
     alive = start >= _SMALLEST
     scales = start.copy()
     if method == "mse" and alive.any():
-        weight = _checked_importance(importance, array, spread)
+        weight = checked_importance(importance, array, spread)
         scales[alive] = _searched(rows, grid, start, weight, alive)
     scales[~alive] = _dead_scale(scales[alive], format)
     tensor = _encoded(array, format, scales, grid.zero_point, spread, rounding, seed)
@@ -103,7 +103,7 @@ def requantize_with_scale(
         FormatError: shapes do not fit, a scale is not positive and finite, the format is refused for weights, or the
             result leaves int8.
     """
-    array = _checked_weights(w)
+    array = checked_weights(w)
     if isinstance(like, QTensor):
         format, axis, zeros = like.format, like.axis, like.zero_point
     else:
@@ -209,7 +209,8 @@ def _single(scale: Reals) -> Reals:
     return np.minimum(scale, float(np.finfo(np.float32).max)).astype(np.float32).astype(np.float64)
 
 
-def _checked_weights(w: npt.ArrayLike) -> Reals:
+def checked_weights(w: npt.ArrayLike) -> Reals:
+    """Weights as float64 of float32 numbers; DataError where they are empty or not finite."""
     array = np.asarray(w)
     if array.ndim < 1 or array.size == 0 or array.dtype.kind not in "fiu" or not bool(np.all(np.isfinite(array))):
         raise DataError(
@@ -221,7 +222,8 @@ def _checked_weights(w: npt.ArrayLike) -> Reals:
     return array.astype(np.float32).astype(np.float64)
 
 
-def _checked_importance(importance: npt.ArrayLike | None, array: Reals, spread: Granularity) -> Reals | None:
+def checked_importance(importance: npt.ArrayLike | None, array: Reals, spread: Granularity) -> Reals | None:
+    """Importance as rows like those of the weights, 1 at most; DataError where it is negative or does not fit."""
     if importance is None:
         return None
     weight = np.asarray(importance, dtype=np.float64)

@@ -44,6 +44,8 @@ class Refusal:
     remedy: str
 
 
+_GAPS = "values that are not consecutive (binary, midrise<bits>, nf4, own tables)"
+
 _TOO_MANY = Refusal(
     role="weight",
     operators=EVERYWHERE,
@@ -82,7 +84,7 @@ REFUSALS: tuple[Refusal, ...] = (
     Refusal(
         role="affine_weight",
         operators=EVERYWHERE,
-        formats="values that are not consecutive (binary, midrise<bits>, own tables)",
+        formats=_GAPS,
         applies=lambda f: not f.uniform,
         reason="a zero point shifts the table, and only consecutive values can be shifted onto 0",
         remedy="use symmetric=True, or a format of consecutive values such as int4",
@@ -106,7 +108,7 @@ REFUSALS: tuple[Refusal, ...] = (
     Refusal(
         role="storage",
         operators=EVERYWHERE,
-        formats="values that are not consecutive (binary, midrise<bits>, own tables)",
+        formats=_GAPS,
         applies=lambda f: not f.uniform,
         reason="a result is rescaled, rounded and clamped to consecutive integers",
         remedy="store in uint8 and give this format as activations: it is re-coded by a table at the layer that reads",

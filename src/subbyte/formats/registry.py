@@ -1,4 +1,4 @@
-"""Formats by name: six families that resolve by pattern, and what the user registers."""
+"""Formats by name: families that resolve by pattern, and what the user registers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from subbyte.formats.format import Format
 from subbyte.formats.integers import SIGNED, UNSIGNED
 from subbyte.formats.levels import LEVELS
 from subbyte.formats.midrise import MIDRISE
+from subbyte.formats.nf4 import NF4
 from subbyte.formats.ternary import TERNARY
 
-FAMILIES: tuple[Family, ...] = (SIGNED, UNSIGNED, LEVELS, TERNARY, BINARY, MIDRISE)
+FAMILIES: tuple[Family, ...] = (SIGNED, UNSIGNED, LEVELS, TERNARY, BINARY, MIDRISE, NF4)
 
 _registered: dict[str, Format] = {}
 _resolved: dict[str, Format] = {}
