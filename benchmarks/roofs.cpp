@@ -184,7 +184,9 @@ int main() {
     print("fma_256", best_rate(ROUNDS, fma_256));
     print("maddubs_maddwd_256", loops::dot_rate<32>(loops::maddubs_maddwd_256<false>, ROUNDS));
     print("maddubs_addw_256", loops::dot_rate<32>(loops::maddubs_addw_256<false>, ROUNDS));
-    print("depthwise_256", loops::depthwise_rate(loops::depthwise_256, 20 * ROUNDS));
+    print("wide_256", loops::dot_rate<32>(loops::wide_256<false>, ROUNDS));
+    print("depthwise_256", loops::depthwise_rate(loops::depthwise_256<false>, 20 * ROUNDS));
+    print("wide_depthwise_256", loops::depthwise_rate(loops::depthwise_256<true>, 20 * ROUNDS));
     print("rescale_256", loops::rescale_rate<32>(loops::maddubs_addw_256<true>, ROUNDS));
     print("rescale_beside_256",
           std::max(loops::rescale_rate_beside<32>(loops::maddubs_maddwd_256<false>, loops::maddubs_maddwd_256<true>,

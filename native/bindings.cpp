@@ -250,6 +250,13 @@ std::vector<bool> copied(const Plan& plan, const std::vector<std::size_t>& value
     return result;
 }
 
+std::vector<std::int64_t> wide_macs(const Engine& engine) {
+    std::vector<std::int64_t> result;
+    for (const auto& op : engine.plan().ops)
+        result.push_back(op->wide_macs);
+    return result;
+}
+
 std::map<std::string, std::string> families(const Engine& engine) {
     std::map<std::string, std::string> names;
     for (const auto& op : engine.plan().ops) {
@@ -267,10 +274,14 @@ NB_MODULE(_native, module) {
     module.def("available_isas", &subbyte::available_isas, "Instruction sets that this CPU can run, best first.");
     module.def("mac_roof", &subbyte::mac_roof, "isa"_a, nb::call_guard<nb::gil_scoped_release>(),
                "Multiply-accumulates of bytes per nanosecond that one core reaches from registers.");
+    module.def("wide_mac_roof", &subbyte::wide_mac_roof, "isa"_a, nb::call_guard<nb::gil_scoped_release>(),
+               "The same where two products may leave the int16 that kernels add in; 0 where they add in int32.");
     module.def("rescale_roof", &subbyte::rescale_roof, "isa"_a, nb::call_guard<nb::gil_scoped_release>(),
                "Results per nanosecond that one core rescales beside products; 0 where that is not measured.");
     module.def("depthwise_roof", &subbyte::depthwise_roof, "isa"_a, nb::call_guard<nb::gil_scoped_release>(),
                "Multiply-accumulates per nanosecond of a 3x3 depthwise convolution; 0 where that is not measured.");
+    module.def("wide_depthwise_roof", &subbyte::wide_depthwise_roof, "isa"_a, nb::call_guard<nb::gil_scoped_release>(),
+               "The same where sums of channels may leave int16; 0 where kernels add in int32.");
     module.def("read_roof", &subbyte::read_roof, "bytes"_a, nb::call_guard<nb::gil_scoped_release>(),
                "Bytes per nanosecond that one core reads of a buffer of that size, again and again.");
 
@@ -295,6 +306,7 @@ NB_MODULE(_native, module) {
         .def_prop_ro("copied_inputs", [](const Engine& e) { return copied(e.plan(), e.plan().inputs); })
         .def_prop_ro("copied_outputs", [](const Engine& e) { return copied(e.plan(), e.plan().outputs); })
         .def_prop_ro("families", &families)
+        .def_prop_ro("wide_macs", &wide_macs)
         .def_prop_ro("weight_bytes", [](const Engine& e) { return e.plan().weight_bytes; });
 
     nb::class_<Builder>(module, "Builder", "Collects values and operators; build checks all of them (ValueError).")

@@ -32,13 +32,15 @@ core (`benchmarks/roofs.cpp`, `native/src/roof_loops.h`; `Roof` in `src/subbyte/
 
 - products at the int8 peak, from registers: `vpdpbusd`; on AVX2 `vpmaddubsw` + `vpmaddwd` + `vpaddd`, or
   `vpmaddubsw` + `vpaddw` for (31, 17) levels, whose sums fit 16 bits (`vpdpbusd_512`, `maddubs_maddwd_256`,
-  `maddubs_addw_256`);
+  `maddubs_addw_256`); on AVX2, where weights do not prove that two products fit 16 bits (most of `w8a8`), those of both
+  halves of the weights, the fewest instructions known here that are exact for any bytes (`wide_256`);
 - added to them, int32 sums to stored bytes by the cheapest exact rule, one float32 multiply-add per result and two
   saturating packs: not what that takes alone (`rescale_512`, `rescale_256`) but by how much it slows products down that
   it is mixed with (`rescale_beside_512`, `rescale_beside_256`), which is less where it uses other units;
 - 3x3 depthwise convolutions, instead of both: four rows interleaved to dwords by 8 byte and word shuffles per 64
-  channels, 24 `vpdpbusd` and two rescales for two rows of results; on AVX2 nine products summed in 16 bits
-  (`depthwise_512`, `depthwise_256`). All in the first cache, weights in registers;
+  channels, 24 `vpdpbusd` and two rescales for two rows of results; on AVX2 nine products summed in 16 bits,
+  or where weights do not allow that both their halves (`depthwise_512`, `depthwise_256`, `wide_depthwise_256`). All in
+  the first cache, weights in registers;
 - bytes of activations, read or written, at the rate of the first cache (`read_16k`); bytes of weights at that of the
   cache that could hold all weights and activations of the network (`read_16k`, `read_512k`, `read_8m`);
 - the call: one from Python, the same one, of a network that computes nothing.

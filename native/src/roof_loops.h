@@ -60,6 +60,13 @@ struct Steps {
     asm volatile("vpmaddubsw %1, %1, %0" : "=v"(p) : "v"(x)); \
     asm volatile("vpmaddwd %1, %0, %0" : "+v"(p) : "v"(x));   \
     asm volatile("vpaddd %1, %0, %0" : "+v"(sums[j]) : "v"(p));
+// Where two products may leave 16 bits, weights are 16 * high + low: products of both halves, each with sums of its own.
+#define SUBBYTE_WIDE(reg, half, j)                                                                               \
+    asm volatile("vpmaddubsw %2, %2, %0\n vpmaddubsw %2, %2, %1" : "=&" reg(p), "=&" reg(half) : reg(x));        \
+    asm volatile("vpaddw %1, %0, %0" : "+" reg(sums[j]) : reg(p));                                               \
+    asm volatile("vpaddw %1, %0, %0" : "+" reg(sums[(j + 1) % SUMS]) : reg(half));
+#define SUBBYTE_WIDE_256(j) SUBBYTE_WIDE("x", t[0], j)
+#define SUBBYTE_WIDE_512(j) SUBBYTE_WIDE("v", t[0], j)
 #define SUBBYTE_VPDPBUSD(j) asm volatile("vpdpbusd %1, %1, %0" : "+v"(sums[j]) : "v"(x));
 
 #define SUBBYTE_DOTS_256(name, product)                                                              \
@@ -83,6 +90,7 @@ struct Steps {
     }
 SUBBYTE_DOTS_256(maddubs_maddwd_256, SUBBYTE_MADDUBS_MADDWD)
 SUBBYTE_DOTS_256(maddubs_addw_256, SUBBYTE_MADDUBS_ADDW)
+SUBBYTE_DOTS_256(wide_256, SUBBYTE_WIDE_256)
 
 #define SUBBYTE_DOTS_512(name, isa, product)                                                         \
     template <bool RESCALED>                                                                         \
@@ -104,6 +112,7 @@ SUBBYTE_DOTS_256(maddubs_addw_256, SUBBYTE_MADDUBS_ADDW)
         static_cast<void>(p);                                                                        \
     }
 SUBBYTE_DOTS_512(maddubs_maddwd_512, "avx512f,avx512bw", SUBBYTE_MADDUBS_MADDWD_512)
+SUBBYTE_DOTS_512(wide_512, "avx512f,avx512bw", SUBBYTE_WIDE_512)
 SUBBYTE_DOTS_512(vpdpbusd_512, "avx512f,avx512bw,avx512vnni", SUBBYTE_VPDPBUSD)
 
 // A 3x3 depthwise convolution with a stride of 1, two rows of results at a time: four rows of bytes are interleaved to
@@ -155,11 +164,14 @@ __attribute__((target("avx512f,avx512bw,avx512vnni"))) inline double depthwise_5
     return 2.0 * 9 * static_cast<double>(byte);
 }
 
-// Nine products of a channel summed in 16 bits, which not all weights allow: others take more.
-__attribute__((target("avx2,fma"))) inline double depthwise_256(Rows& rows) {
+// Nine products of a channel summed in 16 bits; where not all weights allow that, both halves of weights, w = 16 * high +
+// low, which are joined in one vpmaddwd.
+template <bool WIDE>
+__attribute__((target("avx2,fma"))) double depthwise_256(Rows& rows) {
     const __m256 scale = _mm256_set1_ps(0.001F);
     const __m256 zero = _mm256_set1_ps(ROUNDER);
     const __m256i bits = _mm256_set1_epi32(ROUNDER_BITS);
+    const __m256i halves = _mm256_set1_epi32(16 << 16 | 1);
     __m256i w[4];
     for (int i = 0; i < 4; ++i)
         w[i] = _mm256_set1_epi8(static_cast<char>(i));
@@ -182,10 +194,17 @@ __attribute__((target("avx2,fma"))) inline double depthwise_256(Rows& rows) {
 #pragma GCC unroll 2
                 for (int half = 0; half < 2; ++half) {
                     __m256i words = _mm256_maddubs_epi16(c[(k + 1) % 3][0][half], w[row]);
+                    __m256i high = _mm256_maddubs_epi16(c[(k + 1) % 3][0][half], w[3 - row]);
 #pragma GCC unroll 5
                     for (std::size_t i = 1; i < 6; ++i) {
                         const __m256i x = c[(k + 1 + i / 2) % 3][i % 2][half];
                         words = _mm256_add_epi16(words, _mm256_maddubs_epi16(x, w[(row + i) % 4]));
+                        if (WIDE) high = _mm256_add_epi16(high, _mm256_maddubs_epi16(x, w[(row + i + 1) % 4]));
+                    }
+                    if (WIDE) {
+                        sums[2 * half] = _mm256_madd_epi16(_mm256_unpacklo_epi16(words, high), halves);
+                        sums[2 * half + 1] = _mm256_madd_epi16(_mm256_unpackhi_epi16(words, high), halves);
+                        continue;
                     }
                     sums[2 * half] = _mm256_srai_epi32(_mm256_unpacklo_epi16(words, words), 16);
                     sums[2 * half + 1] = _mm256_srai_epi32(_mm256_unpackhi_epi16(words, words), 16);

@@ -92,12 +92,15 @@ double best_rate(int rounds, Work work) {
 }
 
 // Per nanosecond: multiply-accumulates, rescaled results beside them, and multiply-accumulates of a depthwise
-// convolution with its rescales; 0 where that was not written for an instruction set.
+// convolution with its rescales; 0 where that was not written for an instruction set. Both again for products that may
+// leave int16, where that matters.
 struct Roof {
     const char* isa;
     double (*macs)();
     double (*rescales)();
     double (*depthwise)();
+    double (*wide_macs)();
+    double (*wide_depthwise)();
 };
 
 double none() {
@@ -120,11 +123,23 @@ double avx2_rescales() {
 }
 
 double avx2_depthwise() {
-    return roof_loops::depthwise_rate(roof_loops::depthwise_256, 3 * ROUNDS);
+    return roof_loops::depthwise_rate(roof_loops::depthwise_256<false>, 3 * ROUNDS);
+}
+
+double avx2_wide_macs() {
+    return roof_loops::dot_rate<32>(roof_loops::wide_256<false>, ROUNDS);
+}
+
+double avx2_wide_depthwise() {
+    return roof_loops::depthwise_rate(roof_loops::depthwise_256<true>, 3 * ROUNDS);
 }
 
 double avx512bw_macs() {
     return roof_loops::dot_rate<64>(roof_loops::maddubs_maddwd_512<false>, ROUNDS);
+}
+
+double avx512bw_wide_macs() {
+    return roof_loops::dot_rate<64>(roof_loops::wide_512<false>, ROUNDS);
 }
 
 double avx512bw_rescales() {
@@ -163,16 +178,16 @@ double neon_dotprod_rate() {
 // By instruction set of the kernels; another one is measured as the portable one is.
 const Roof ROOFS[] = {
 #ifdef SUBBYTE_X86_KERNELS
-    {"avx512_vbmi", vnni_macs, vnni_rescales, vnni_depthwise},
-    {"avx512_vnni", vnni_macs, vnni_rescales, vnni_depthwise},
-    {"avx512bw", avx512bw_macs, avx512bw_rescales, none},
-    {"avx2", avx2_macs, avx2_rescales, avx2_depthwise},
+    {"avx512_vbmi", vnni_macs, vnni_rescales, vnni_depthwise, none, none},
+    {"avx512_vnni", vnni_macs, vnni_rescales, vnni_depthwise, none, none},
+    {"avx512bw", avx512bw_macs, avx512bw_rescales, none, avx512bw_wide_macs, none},
+    {"avx2", avx2_macs, avx2_rescales, avx2_depthwise, avx2_wide_macs, avx2_wide_depthwise},
 #endif
 #if defined(__aarch64__) && defined(__GNUC__)
-    {"neon_dotprod", neon_dotprod_rate, none, none},
-    {"neon", neon_rate, none, none},
+    {"neon_dotprod", neon_dotprod_rate, none, none, none, none},
+    {"neon", neon_rate, none, none, none, none},
 #endif
-    {"portable", portable_rate, none, none},
+    {"portable", portable_rate, none, none, none, none},
 };
 
 const Roof& find_roof(const std::string& isa) {
@@ -239,12 +254,20 @@ double mac_roof(const std::string& isa) {
     return find_roof(isa).macs();
 }
 
+double wide_mac_roof(const std::string& isa) {
+    return find_roof(isa).wide_macs();
+}
+
 double rescale_roof(const std::string& isa) {
     return find_roof(isa).rescales();
 }
 
 double depthwise_roof(const std::string& isa) {
     return find_roof(isa).depthwise();
+}
+
+double wide_depthwise_roof(const std::string& isa) {
+    return find_roof(isa).wide_depthwise();
 }
 
 double read_roof(std::int64_t bytes) {

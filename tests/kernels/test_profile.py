@@ -9,7 +9,10 @@ import pytest
 
 from subbyte import _native
 from subbyte.errors import RunError
+from subbyte.formats.qtensor import QTensor
+from subbyte.graph.ops.linear import IntLinear
 from subbyte.runtime.engine import Engine
+from subbyte.runtime.profile import Roof, Work
 from tests.kernels import parity
 from tests.kernels.test_engine import feeds
 from tests.kernels.test_movement import network
@@ -85,3 +88,47 @@ def test_the_extension_trusts_no_caller() -> None:
 def test_roofs_are_positive() -> None:
     assert all(_native.mac_roof(isa) > 0 for isa in parity.ISAS)
     assert all(_native.read_roof(size) > 0 for size in (-1, 0, 1, 100_000))
+
+
+ADDING_IN_INT16 = {"avx2", "avx512bw"}
+
+
+@pytest.mark.parametrize("isa", parity.ISAS)
+def test_products_of_any_bytes_have_a_lower_roof_where_kernels_add_in_int16(isa: str) -> None:
+    roof = _native.wide_mac_roof(isa)
+    assert 0 < roof < _native.mac_roof(isa) if isa in ADDING_IN_INT16 else roof == 0
+    rows = _native.wide_depthwise_roof(isa)
+    assert 0 < rows < _native.depthwise_roof(isa) if isa == "avx2" else rows == 0
+
+
+@pytest.mark.parametrize("isa", parity.ISAS)
+@pytest.mark.parametrize(("large", "wide"), [(64, 0), (65, 1)])
+def test_macs_beyond_int16_are_those_of_panels_whose_weights_prove_nothing(isa: str, large: int, wide: int) -> None:
+    """255 * (64 + 64) is the most that int16 holds of two products."""
+    columns, depth = 100, 20
+    weights = np.ones((columns, depth), np.int64)
+    weights[-1, 8:10] = large
+    weight = QTensor(
+        codes=(weights + 128).astype(np.uint8),
+        format=parity.uniform(-128, 127),
+        scale=np.ones(columns, np.float32),
+        zero_point=np.zeros(columns, np.int32),
+    )
+    ones = np.ones(columns, np.int32)
+    source, result = parity.kind((depth,), parity.UINT8, 0), parity.kind((columns,), parity.UINT8, 0)
+    op = IntLinear(lo=result.lo, hi=result.hi)
+    graph = parity.one_op(op, [source], result, [weight, 0 * ones, ones << 30, 40 * ones])
+    with parity.isa(isa):
+        work = Engine(graph).work()[0]
+    last = {"avx2": 4, "avx512bw": 4}  # columns of the last panel
+    assert work.macs == columns * depth
+    assert work.wide_macs == wide * last.get(isa, 0) * depth
+
+
+def test_the_least_time_of_products_that_may_leave_int16() -> None:
+    roof = Roof(
+        macs=100.0, rescaled=0.0, depthwise=50.0, weights=1e9, activations=1e9, wide_macs=60.0, wide_depthwise=20.0
+    )
+    assert roof.nanoseconds(Work(macs=1600, wide_macs=600)) == (20.0, "MACs")
+    assert roof.nanoseconds(Work(macs=1000, wide_macs=1000, depthwise=True)) == (50.0, "MACs")
+    assert roof.nanoseconds(Work(macs=1000, depthwise=True)) == (20.0, "MACs")

@@ -86,6 +86,7 @@ public:
     std::vector<std::size_t> inputs;
     std::size_t output;
     std::int64_t work = 0;           // elementary operations, to decide whether sharing pays
+    std::int64_t wide_macs = 0;      // multiply-accumulates of which two are not proved to fit the int16 of the kernels
     std::int64_t scratch_bytes = 0;  // that run needs for itself, in every part; known after prepare
     std::int64_t weight_bytes = 0;   // that weights take while the plan lives
     std::vector<Knob> knobs;

@@ -11,6 +11,9 @@ namespace subbyte {
 // this CPU does not run.
 double mac_roof(const std::string& isa);
 
+// The same where two products may leave the int16 that the kernels add in; 0 where kernels add in int32.
+double wide_mac_roof(const std::string& isa);
+
 // Sums that become stored integers per nanosecond beside such products, by the cheapest rule (one multiply-add in
 // float32): by how much they slow the products down. 0 where it is not measured for the instruction set.
 double rescale_roof(const std::string& isa);
@@ -18,6 +21,9 @@ double rescale_roof(const std::string& isa);
 // Multiply-accumulates per nanosecond of a 3x3 depthwise convolution of bytes, rescales included, in the first cache.
 // 0 where it is not measured for the instruction set.
 double depthwise_roof(const std::string& isa);
+
+// The same where the sums of channels are not proved to fit int16; 0 where kernels add in int32.
+double wide_depthwise_roof(const std::string& isa);
 
 // Bytes per nanosecond of reading a buffer of so many bytes again and again: from the cache where it fits.
 double read_roof(std::int64_t bytes);

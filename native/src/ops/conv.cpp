@@ -85,6 +85,7 @@ public:
             multipliers_.push_back(multiplier(family, group, build.kernels, attributes.in(0), pack, columns_.group(g)));
             scratch_bytes = std::max(scratch_bytes, multipliers_.back()->scratch_bytes());
             weight_bytes += multipliers_.back()->bytes();
+            wide_macs += multipliers_.back()->wide_columns() * group.pixels * weights.depth() / fold_;
         }
         work = attributes.out().count() * weights.depth();
     }
@@ -174,6 +175,7 @@ public:
         work = attributes.out().count() * depth_;
         scratch_bytes = multiplier_->scratch_bytes();
         weight_bytes = multiplier_->bytes();
+        wide_macs = multiplier_->wide_columns() * all.pixels * depth_;
     }
 
     void prepare(const std::vector<Layout>& values) override {

@@ -150,6 +150,7 @@ public:
         panels_ = Panels(lane_weights(weights), kernels_,
                          choose_packed(attributes, weights, build.packing == Packing::packed));
         work = y.count() * weights.depth();
+        wide_macs = kernels_.sums_in_int16 && !sums_fit_ ? work : 0;
         scratch_bytes = panels_.scratch_bytes();
         weight_bytes = panels_.bytes();
     }

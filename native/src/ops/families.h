@@ -28,6 +28,8 @@ public:
     virtual void dot(const DotJob& job, Part part, std::uint8_t* scratch) const = 0;
     virtual std::int64_t scratch_bytes() const = 0;
     virtual std::int64_t bytes() const = 0;
+    // Columns with two neighbouring products that may leave the int16 that the kernel adds them in.
+    virtual std::int64_t wide_columns() const { return 0; }
 };
 
 using MultiplierPtr = std::unique_ptr<Multiplier>;

@@ -147,7 +147,17 @@ std::int64_t Panels::scratch_bytes() const {
         bytes += BlockShape(bits_).vectors() * vector_bytes_;
     }
     if (thin_pixels_ == 0) return bytes;
-    return std::max(bytes, thin_pixels_ * (pitch() + 4 * chunk() * wide_columns()));
+    return std::max(bytes, thin_pixels_ * (pitch() + 4 * chunk() * panel_columns()));
+}
+
+std::int64_t Panels::wide_columns() const {
+    std::int64_t columns = 0;
+    for (std::size_t p = 0; p < sums_.panels().size(); ++p) {
+        const Accumulate how = sums_.panels()[p].how;
+        if (how == Accumulate::split || how == Accumulate::exact)
+            columns += std::min(columns_[p + 1], shape_.columns) - columns_[p];
+    }
+    return columns;
 }
 
 const std::int8_t* Panels::unpacked(std::uint8_t* scratch) const {
@@ -209,7 +219,7 @@ void Panels::dot(const DotJob& job, Part part, std::uint8_t* scratch) const {
 // Sums of all pixels first; then the ordinary kernel, given no step to add, rescales and stores them.
 void Panels::dot_thin(const DotJob& job, std::size_t first, std::size_t last, std::uint8_t* scratch) const {
     const std::int64_t pixels = job.last - job.first;
-    std::uint8_t* x = scratch + thin_pixels_ * 4 * chunk() * wide_columns();
+    std::uint8_t* x = scratch + thin_pixels_ * 4 * chunk() * panel_columns();
     std::int64_t out[MOST_THIN_PIXELS];
     for (std::int64_t i = 0; i < pixels; ++i) {
         const std::int64_t row = (job.first + i) / job.grid.width;
@@ -244,12 +254,12 @@ void Panels::dot_thin(const DotJob& job, std::size_t first, std::size_t last, st
     }
 }
 
-std::int64_t Panels::wide_columns() const {
+std::int64_t Panels::panel_columns() const {
     return std::int64_t{kernels_->most_vectors} * kernels_->lanes;
 }
 
 std::int64_t Panels::chunk() const {
-    const std::int64_t fitting = SUM_BYTES / (4 * wide_columns() * thin_pixels_);
+    const std::int64_t fitting = SUM_BYTES / (4 * panel_columns() * thin_pixels_);
     return std::min(std::max<std::int64_t>(fitting, 1), static_cast<std::int64_t>(wide_panels_));
 }
 

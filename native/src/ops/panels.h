@@ -39,6 +39,7 @@ public:
 
     std::int64_t bytes() const override { return static_cast<std::int64_t>(data_.size()); }
     std::int64_t scratch_bytes() const override;
+    std::int64_t wide_columns() const override;
 
     // By panels where pixels are few, by pixels else.
     Shares shares(Part part, std::int64_t pixels) const override;
@@ -55,7 +56,7 @@ private:
     std::int64_t vectors(std::size_t first, std::size_t last) const { return starts_[last] - starts_[first]; }
     DotJob share(DotJob job, std::size_t first, std::size_t last) const;
     void dot_thin(const DotJob& job, std::size_t first, std::size_t last, std::uint8_t* scratch) const;
-    std::int64_t wide_columns() const;   // of a wide panel
+    std::int64_t panel_columns() const;  // of a wide panel
     std::int64_t chunk() const;          // wide panels that thin kernels take at once
     std::int64_t pitch() const;          // of pixels in thin kernels
 

@@ -29,6 +29,8 @@ class Work:
 
     Attributes:
         macs: multiply-accumulates.
+        wide_macs: those of them whose sums of two (of a channel, where depthwise) are not proved to fit the int16 that
+            the engine's kernels add in; 0 where kernels add in int32.
         depthwise: whether they are those of a 3x3 depthwise convolution.
         rescaled: sums of products that become stored integers.
         weight_bytes: as they are kept in memory.
@@ -37,6 +39,7 @@ class Work:
     """
 
     macs: int = 0
+    wide_macs: int = 0
     depthwise: bool = False
     rescaled: int = 0
     weight_bytes: int = 0
@@ -53,6 +56,9 @@ class Roof:
             Layers of few bits that add in 16 bits may exceed it.
         rescaled: sums that become stored integers beside such products; their time adds to that of the products.
         depthwise: multiply-accumulates of a 3x3 depthwise convolution, its rescales included.
+        wide_macs: multiply-accumulates of any bytes where kernels add in int16, which need not hold two of them: with
+            both halves of the weights, which is why such layers do not reach ``macs``.
+        wide_depthwise: the same of a 3x3 depthwise convolution, its rescales included.
         weights: bytes read, over and over, from as much memory as the network's weights and activations take.
         activations: bytes read from the first cache, where what was just written may lie.
     """
@@ -62,13 +68,16 @@ class Roof:
     depthwise: float
     weights: float
     activations: float
+    wide_macs: float = 0.0
+    wide_depthwise: float = 0.0
 
     def nanoseconds(self, work: Work) -> tuple[float, Bound]:
         """The least time for some work, and what asks for it."""
-        if work.depthwise and self.depthwise:
-            arithmetic = work.macs / self.depthwise
-        else:
-            arithmetic = work.macs / self.macs + (work.rescaled / self.rescaled if self.rescaled else 0.0)
+        rows = work.depthwise and self.depthwise > 0
+        near, wide = (self.depthwise, self.wide_depthwise) if rows else (self.macs, self.wide_macs)
+        arithmetic = (work.macs - work.wide_macs) / near + work.wide_macs / (wide or near)
+        if not rows and self.rescaled:
+            arithmetic += work.rescaled / self.rescaled
         moved = work.weight_bytes / self.weights + max(work.read, work.written) / self.activations
         return (arithmetic, "MACs") if arithmetic > moved else (moved, "bytes")
 
@@ -124,6 +133,8 @@ def roof(isa: str, size: int) -> Roof:
         macs=_native.mac_roof(isa),
         rescaled=_native.rescale_roof(isa),
         depthwise=_native.depthwise_roof(isa),
+        wide_macs=_native.wide_mac_roof(isa),
+        wide_depthwise=_native.wide_depthwise_roof(isa),
         weights=_native.read_roof(size),
         activations=_native.read_roof(FIRST_CACHE),
     )
@@ -141,8 +152,11 @@ def network_roof(engine: _native.Engine) -> Roof:
 
 def network_work(graph: Graph, engine: _native.Engine) -> list[Work]:
     """Of every operator, in execution order; nothing for one whose result lies in its operand's buffer."""
-    operators = zip(graph.nodes, engine.operators(), strict=True)
-    return [Work() if moved_nothing else _work(graph, node, weights) for node, (weights, moved_nothing, _) in operators]
+    operators = zip(graph.nodes, engine.operators(), engine.wide_macs, strict=True)
+    return [
+        Work() if moved_nothing else _work(graph, node, weights, wide)
+        for node, (weights, moved_nothing, _), wide in operators
+    ]
 
 
 def profile(
@@ -169,10 +183,11 @@ def profile(
     return tuple(rows)
 
 
-def _work(graph: Graph, node: Node, weights: int) -> Work:
+def _work(graph: Graph, node: Node, weights: int, wide: int) -> Work:
     macs = node.op.macs([graph.operand(i) for i in node.inputs], graph.types[node.output].shape)
     return Work(
         macs=macs,
+        wide_macs=min(wide, macs),
         depthwise=_is_small_depthwise(graph, node),
         rescaled=math.prod(_dims(_type(graph, node.output))) if macs else 0,
         weight_bytes=weights,
