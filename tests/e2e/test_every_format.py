@@ -147,8 +147,7 @@ def test_any_table_of_signed_bytes_runs_or_is_refused(table, arithmetic):
 def test_fitted_codebooks_run(entries):
     """As weights, the layer that they were fitted to among them."""
     graph = float_net("weight", get_format("nf4"))
-    weight = graph.nodes[0].inputs[1]
-    fit = fit_codebook(graph.constants[weight], entries, "own", granularity=PerChannel(0))
+    fit = fit_codebook(graph.constants["w2"], entries, "own", granularity=PerChannel(0))
     own = register_format(fit.format)
     try:
         check_role("weight", own, "m31")
