@@ -14,7 +14,7 @@ from subbyte.graph.passes import prepare
 from subbyte.ingest.data import Preprocess, batches, take
 from subbyte.ingest.onnx_file import load_onnx
 from subbyte.model import QuantizedModel, provenance
-from subbyte.quantization.calibrate import Feeds, Progress, Ranges, calibrate
+from subbyte.quantization.calibrate import Feeds, Progress, Ranges, calibrate, with_room
 from subbyte.quantization.clipping import output_error_clipping
 from subbyte.quantization.groups import find_groups
 from subbyte.quantization.layers import LayerWeights, default_methods, quantize_layers, sample_limit
@@ -29,7 +29,7 @@ from subbyte.quantization.slots import find_slots
 from subbyte.quantization.snap import snap_scales
 from subbyte.quantization.unbend import unbend
 from subbyte.quantization.weights import Reals
-from subbyte.zeroshot.domain import declared
+from subbyte.zeroshot.domain import Synthetic, declared
 
 if TYPE_CHECKING:
     import torch
@@ -85,7 +85,8 @@ def quantize(
     prepared = unbend(prepare(declared(model, calibration)), arithmetic)
     data = batches(calibration, prepared, batch_size=BATCH_SIZE, limit=samples, seed=seed, preprocess=preprocess)
     normals = batch_norm_normals(model, prepared)
-    known = Network(graph=prepared, normals=normals, batches=data, report=report)
+    synthetic = isinstance(calibration, Synthetic)
+    known = Network(graph=prepared, normals=normals, batches=data, report=report, synthetic=synthetic)
     integer = to_integers(known, chosen, arithmetic, samples, seed=seed)
     return QuantizedModel(integer, provenance(chosen.name, arithmetic, data.samples, seed, preprocess))
 
@@ -105,13 +106,14 @@ def to_integers(
         seed: of methods that learn.
     """
     choices = resolve(chosen, known.graph)
-    methods = default_methods(choices) if chosen.methods is None else chosen.methods
+    methods = default_methods(choices, known.synthetic) if chosen.methods is None else chosen.methods
     network = apply_graph_methods(known, methods)
     graph = network.graph
     groups = find_groups(graph)
     slots = find_slots(graph, groups, choices, chosen)
     remembered = ranges if graph is known.graph else None
     types = calibrate(graph, slots, known.batches, JUDGED_SAMPLES, known.report, remembered)
+    types = with_room(types) if known.synthetic else types
     if CLIPPING in methods:
         rough = make_scheme(graph, groups, slots, types, choices, arithmetic)
         types = output_error_clipping(rough, known.batches, JUDGED_SAMPLES, known.report).types

@@ -12,9 +12,14 @@ import torch
 from torch import nn
 
 import subbyte as sb
+from subbyte.allocation.evaluate import build, recipe_task
+from subbyte.allocation.samples import split_samples
+from subbyte.allocation.workbench import make_workbench
 from subbyte.errors import DataError, GraphError
 from subbyte.graph.passes import prepare
 from subbyte.ingest.preprocess import Preprocess
+from subbyte.quantization.recipe import load_recipe
+from subbyte.zeroshot.domain import declared
 from subbyte.zeroshot.noise import octaves
 from subbyte.zeroshot.synthesize import mismatch
 from subbyte.zeroshot.targets import find_targets
@@ -101,6 +106,48 @@ def test_the_integer_model_is_as_good_as_one_from_data():
     )
     assert made < 2 * error(real)
     assert narrow > 20 * made
+
+
+def test_outputs_have_room_that_samples_without_a_class_do_not_ask_for():
+    model = images_net()
+    made = sb.synthesize(model, domain=BYTES, samples=32, steps=20)
+    as_data = dict(made)  # a plain dict is data like any other
+    (output,) = model.outputs
+    scales = [sb.quantize(model, d).graph.types[output].scale for d in (made, as_data)]
+    assert scales[0] == pytest.approx(4 * scales[1], rel=0.05)
+    w4 = [sb.quantize(model, d, recipe="w4a8").graph.types[output].scale for d in (made, as_data)]
+    assert w4[0] > 3 * w4[1]
+
+
+def test_a_search_gives_synthetic_samples_the_same_treatment():
+    model = images_net()
+    made = sb.synthesize(model, domain=BYTES, samples=32, steps=20)
+    graph = declared(model, made)
+    benches = [make_workbench(graph, split_samples(d, graph, limit=32, seed=0)) for d in (made, dict(made))]
+    built = [build(b, recipe_task("w4a8", 0)).graph for b in benches]
+    (output,) = model.outputs
+    assert built[0].types[output].scale == pytest.approx(4 * built[1].types[output].scale, rel=0.05)
+    assert benches[0].types[output, "int16"].scale == pytest.approx(4 * benches[1].types[output, "int16"].scale)
+    (layer, *_) = benches[0].layers
+    biases = [b.base[layer.name].bias for b in benches]
+    assert not np.array_equal(*biases)
+
+
+@pytest.mark.parametrize("recipe", ["w8a8", "w4a8"])
+def test_biases_are_corrected_by_what_activations_let_through(recipe):
+    model = images_net()
+    made = sb.synthesize(model, domain=BYTES, samples=32, steps=20)
+    stack = () if recipe == "w8a8" else ("refit", "rescale", "gptq")
+    x = images(16, 6)
+    default, visible, plain = (
+        sb.quantize(model, made, recipe=r)(x)
+        for r in (recipe, *(replace(load_recipe(recipe), methods=(*stack, m)) for m in CORRECTED))
+    )
+    assert np.array_equal(default, visible)
+    assert not np.array_equal(default, plain)
+
+
+CORRECTED = ("visible_bias_correction", "bias_correction")
 
 
 def test_preprocessing_gives_the_domain_and_samples_come_before_it():

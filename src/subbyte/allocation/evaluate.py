@@ -91,7 +91,7 @@ def build(bench: Workbench, task: TrialTask) -> QuantizedModel:
     """The integer model of a task, from the fitted samples."""
     fit = {n: np.array(x) for n, x in bench.samples.fit.items()}
     data = batches(fit, bench.graph, batch_size=BATCH_SIZE, limit=FIT, seed=task.seed)
-    known = Network(graph=bench.graph, normals=bench.normals, batches=data)
+    known = Network(graph=bench.graph, normals=bench.normals, batches=data, synthetic=bench.samples.synthetic)
     graph = to_integers(known, task.recipe, bench.arithmetic, FIT, bench.ranges, task.seed)
     return QuantizedModel(graph, provenance(task.recipe.name, bench.arithmetic, data.samples, task.seed, None))
 

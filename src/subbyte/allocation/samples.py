@@ -13,6 +13,7 @@ from subbyte.allocation.divergence import agreement_interval
 from subbyte.errors import DataError
 from subbyte.graph.ir import Graph
 from subbyte.ingest.data import Preprocess, batches, labelled, take
+from subbyte.zeroshot.domain import Synthetic
 
 Feeds = Mapping[str, npt.NDArray[np.float32]]
 
@@ -34,11 +35,13 @@ class Samples:
         fit: on these ranges and weights are found.
         judged: on these agreement and divergence are measured; none of them is in ``fit``.
         labels: class numbers of the judged samples; None where there are none.
+        synthetic: whether they were made from the network's own statistics.
     """
 
     fit: Feeds
     judged: Feeds
     labels: npt.NDArray[np.int64] | None = None
+    synthetic: bool = False
 
     @property
     def count(self) -> int:
@@ -94,6 +97,7 @@ def split_samples(
         fit={n: x[:fit] for n, x in feeds.items()},
         judged={n: x[fit:] for n, x in feeds.items()},
         labels=None if known is None else known[fit:],
+        synthetic=isinstance(data, Synthetic),
     )
 
 

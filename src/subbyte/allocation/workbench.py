@@ -22,9 +22,9 @@ from subbyte.graph.answer import Answer, find_answer
 from subbyte.graph.ir import Graph, IntType, Node
 from subbyte.graph.passes import prepare
 from subbyte.graph.torch_executor import FloatExecutor
-from subbyte.quantization.calibrate import Ranges, calibrate
+from subbyte.quantization.calibrate import Ranges, calibrate, with_room
 from subbyte.quantization.groups import find_groups
-from subbyte.quantization.layers import LayerWeights, quantize_layers, sample_limit
+from subbyte.quantization.layers import LayerWeights, quantize_layers, sample_limit, suited
 from subbyte.quantization.lowering import lower
 from subbyte.quantization.methods import BIAS_CORRECTION
 from subbyte.quantization.methods.normals import Normal, batch_norm_normals
@@ -110,7 +110,7 @@ class Workbench:
         """
         alone = self.graph.evolve(inputs=(layer.inputs[0],), outputs=(layer.output,), nodes=(layer,))
         scheme = replace(self.scheme({layer.name: candidate}), graph=alone)
-        methods = (BIAS_CORRECTION,) if candidate == BASE else METHODS
+        methods = suited((BIAS_CORRECTION,) if candidate == BASE else METHODS, self.samples.synthetic)
         with warnings.catch_warnings():  # fewer samples than whole networks get: what is too few is said there
             warnings.simplefilter("ignore", CalibrationWarning)
             return quantize_layers(scheme, {layer.inputs[0]: x}, methods, _silent)[layer.name]
@@ -150,12 +150,14 @@ def make_workbench(
         recipe = recipe_of(choice, graph)
         slots = find_slots(graph, groups, resolve(recipe, graph), recipe)
         found = calibrate(graph, slots, list(_chunks(samples.fit)), JUDGED, report)
+        found = with_room(found) if samples.synthetic else found
         types = {**found, **types}  # what 8-bit operands asked for stays
     if arithmetic == "shift":
         types = snap_scales(graph, groups, types)
     bench = Workbench(graph, samples, arithmetic, types, {}, np.empty(0))
     limit = sample_limit(graph, len(next(iter(samples.fit.values()))))
-    base = quantize_layers(bench.scheme({}), {n: x[:limit] for n, x in samples.fit.items()}, (BIAS_CORRECTION,), report)
+    scheme, fit = bench.scheme({}), {n: x[:limit] for n, x in samples.fit.items()}
+    base = quantize_layers(scheme, fit, suited((BIAS_CORRECTION,), samples.synthetic), report)
     exact = float_answers(graph, samples.judged, bench.answer)
     return replace(bench, base=base, exact=exact, normals=batch_norm_normals(model, graph))
 

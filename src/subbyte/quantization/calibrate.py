@@ -8,6 +8,7 @@ the nodes that read it and keeps the candidate whose outputs stay nearest to the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +34,10 @@ Ranges = dict[tuple[str, str, str, tuple[str, ...]], IntType]
 
 WIDE_HEADROOM = 2.0
 """16-bit outputs keep this factor above the calibrated extremes: codes are plenty, saturation is not."""
+
+SYNTHETIC_HEADROOM = 8.0
+"""The same for synthetic samples. No batch norm stands behind the last layer, and samples that look like nothing leave
+outputs small: real ones saturate there, and classes tie. Their extremes still have 4,096 codes."""
 
 _CANDIDATES_8 = ("min_max", "percentile_99.9", "percentile_99.99", "mse")
 _CANDIDATES_LOW = ("mse", "octav", "percentile_99.9", "percentile_99.99")  # never min_max: it collapses real nets
@@ -73,6 +78,12 @@ def calibrate(
         found = _found(graph, wanted, batches, judged_samples, progress)
         known.update({_question(slot): found[slot.key] for slot in wanted})
     return {slot.key: known[_question(slot)] for slot in everything}
+
+
+def with_room(types: Mapping[tuple[str, str], IntType]) -> Mapping[tuple[str, str], IntType]:
+    """The types with ``SYNTHETIC_HEADROOM`` for 16-bit values, whose ranges synthetic samples do not tell."""
+    more = SYNTHETIC_HEADROOM / WIDE_HEADROOM
+    return {k: replace(t, scale=more * t.scale) if t.format.storage == "int16" else t for k, t in types.items()}
 
 
 def _question(slot: Slot) -> tuple[str, str, str, tuple[str, ...]]:

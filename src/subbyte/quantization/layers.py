@@ -28,6 +28,7 @@ from subbyte.quantization.methods import (
     AFFINE_CORRECTIONS,
     BIAS_CORRECTION,
     CORRECTIONS,
+    VISIBLE_BIAS_CORRECTION,
     WEIGHT_METHODS,
     Problem,
     State,
@@ -95,10 +96,19 @@ def _elements(graph: Graph, value: str) -> int:
     return math.prod(d or 1 for d in graph.types[value].shape)
 
 
-def default_methods(choices: Mapping[str, LayerChoice]) -> tuple[str, ...]:
+def default_methods(choices: Mapping[str, LayerChoice], synthetic: bool = False) -> tuple[str, ...]:
     """Bias correction alone where every layer has 8 bits; the whole stack where one has fewer."""
     low = any(is_low(c.weights) or is_low(c.operand) for c in choices.values())
-    return METHODS if low else (BIAS_CORRECTION,)
+    return suited(METHODS if low else (BIAS_CORRECTION,), synthetic)
+
+
+def suited(methods: Sequence[str], synthetic: bool) -> tuple[str, ...]:
+    """Methods as the kind of samples wants them.
+
+    Synthetic samples have the kept means and variances, but what an activation cuts may be anything in them: biases
+    are corrected by what is let through.
+    """
+    return tuple(VISIBLE_BIAS_CORRECTION if synthetic and m == BIAS_CORRECTION else m for m in methods)
 
 
 def quantize_layers(

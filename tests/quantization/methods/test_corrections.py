@@ -84,6 +84,48 @@ def test_analytic_correction_is_the_mean_of_the_weights_error(rng, groups):
     assert np.abs(analytic.shift).max() > 0.1
 
 
+def visible(exact, coarse, rectify):
+    return CORRECTIONS["visible_bias_correction"](outcome(exact, coarse, Linear(rectify=rectify))).shift
+
+
+@pytest.mark.parametrize(
+    ("rectify", "function"),
+    [
+        (Rectify(lo=0.0), lambda v: np.maximum(v, 0)),
+        (Rectify(lo=0.0, hi=2.0), lambda v: np.clip(v, 0, 2)),
+        (Rectify(slope=0.1), lambda v: np.where(v < 0, 0.1 * v, v)),
+    ],
+)
+def test_visible_correction_brings_results_behind_the_activation_nearer(rng, rectify, function):
+    """Where results are cut they are far too low, elsewhere too high: the mean in front says the wrong direction."""
+    exact = rng.normal(0, 1, (4000, 3))
+    coarse = exact + np.where(exact < 0, -2.0, 0.3) + rng.normal(0, 0.05, exact.shape)
+    plain = CORRECTIONS["bias_correction"](outcome(exact, coarse, Linear(rectify=rectify))).shift
+    shift = visible(exact, coarse, rectify)
+    assert (plain > 0.5).all()
+    assert (shift < -0.15).all()
+    errors = [np.square(function(coarse + s) - function(exact)).mean() for s in (plain, 0.0, shift)]
+    assert errors[2] < 0.7 * errors[1] < 0.2 * errors[0]
+
+
+def test_visible_correction_leaves_cut_channels_alone_and_hardly_believes_rare_ones(rng):
+    exact = rng.uniform(-9, -1, (20000, 3))
+    exact[:2, 1], exact[:2000, 2] = 5.0, 5.0
+    shift = visible(exact, exact - 0.5, Rectify(lo=0.0))
+    assert shift[0] == 0
+    assert 0 < shift[1] < 0.1
+    assert shift[2] == pytest.approx(0.5, rel=0.02)
+
+
+@pytest.mark.parametrize("rectify", [None, Rectify()])
+def test_visible_correction_without_an_activation_is_the_plain_one(rng, rectify):
+    exact = rng.normal(0, 1, (500, 4))
+    coarse = exact + rng.normal([0.5, -1, 0, 2], 1.0, exact.shape)
+    op = Linear(rectify=rectify)
+    plain = CORRECTIONS["bias_correction"](outcome(exact, coarse, op)).shift
+    np.testing.assert_allclose(visible(exact, coarse, rectify), plain, rtol=2e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("rectify", "function"),
     [
@@ -162,7 +204,7 @@ def ternary(*methods):
 
 
 @pytest.mark.parametrize("arithmetic", ["m31", "shift"])
-@pytest.mark.parametrize("name", ["analytic_bias_correction", "batch_norm_reestimation"])
+@pytest.mark.parametrize("name", ["analytic_bias_correction", "batch_norm_reestimation", "visible_bias_correction"])
 def test_corrections_bring_ternary_networks_nearer(name, arithmetic, rng):
     source = raw(trained(), "fc")
     x = rng.standard_normal((64, 4, 12, 12)).astype(np.float32)

@@ -15,6 +15,7 @@ from subbyte.quantization.methods.outcome import Correction
 from subbyte.quantization.methods.smoothing import smoothing
 from subbyte.quantization.methods.splitting import channel_splitting
 from subbyte.quantization.methods.state import Method, Problem, State
+from subbyte.quantization.methods.visible_bias import visible_bias_correction
 
 __all__ = [
     "AFFINE_CORRECTIONS",
@@ -23,6 +24,7 @@ __all__ = [
     "CORRECTIONS",
     "GRAPH_METHODS",
     "LEARNED_METHODS",
+    "VISIBLE_BIAS_CORRECTION",
     "WEIGHT_METHODS",
     "Method",
     "Problem",
@@ -46,10 +48,13 @@ WEIGHT_METHODS: Mapping[str, Method] = {"refit": refit.refit, "rescale": rescale
 
 BIAS_CORRECTION = "bias_correction"
 
+VISIBLE_BIAS_CORRECTION = "visible_bias_correction"
+
 CORRECTIONS: Mapping[str, Correction] = {
     "batch_norm_reestimation": batch_norm_reestimation,
     "analytic_bias_correction": analytic_bias_correction,
     BIAS_CORRECTION: bias_correction,
+    VISIBLE_BIAS_CORRECTION: visible_bias_correction,
 }
 """What is done about a layer's results when its codes are found (see ``quantization/layers.py``)."""
 

@@ -34,12 +34,14 @@ class Network:
         normals: of the results before their activation, by node name, where batch norms say so.
         batches: calibration data; iterated once by every method that measures.
         report: called with (stage, done, total) after every batch that is measured.
+        synthetic: whether the batches were made from the network's own statistics.
     """
 
     graph: Graph
     normals: Mapping[str, Normal] = field(default_factory=dict)
     batches: Iterable[Feeds] = ()
     report: Callable[[str, int, int], None] = lambda stage, done, total: None
+    synthetic: bool = False
 
     def rewritten(self, rewrite: Pass, normals: Mapping[str, Normal]) -> Network:
         """The network after a pass."""
