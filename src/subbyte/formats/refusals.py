@@ -44,7 +44,7 @@ class Refusal:
     remedy: str
 
 
-_GAPS = "values that are not consecutive (binary, midrise<bits>, nf4, own tables)"
+_GAPS = "values that are not consecutive (binary, midrise<bits>, codebooks, powers of two, own tables)"
 
 _TOO_MANY = Refusal(
     role="weight",

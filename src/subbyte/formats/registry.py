@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 
 from subbyte.errors import FormatError
+from subbyte.formats.apot import APOT
 from subbyte.formats.binary import BINARY
 from subbyte.formats.family import Family
 from subbyte.formats.format import Format
@@ -13,9 +14,22 @@ from subbyte.formats.integers import SIGNED, UNSIGNED
 from subbyte.formats.levels import LEVELS
 from subbyte.formats.midrise import MIDRISE
 from subbyte.formats.nf4 import NF4
+from subbyte.formats.powers import FP130, POW2, POW2_NOZERO
 from subbyte.formats.ternary import TERNARY
 
-FAMILIES: tuple[Family, ...] = (SIGNED, UNSIGNED, LEVELS, TERNARY, BINARY, MIDRISE, NF4)
+FAMILIES: tuple[Family, ...] = (
+    SIGNED,
+    UNSIGNED,
+    LEVELS,
+    TERNARY,
+    BINARY,
+    MIDRISE,
+    NF4,
+    POW2,
+    POW2_NOZERO,
+    FP130,
+    APOT,
+)
 
 _registered: dict[str, Format] = {}
 _resolved: dict[str, Format] = {}
