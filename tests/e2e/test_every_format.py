@@ -227,16 +227,8 @@ def test_the_reviewed_list():
         ("weight", (), "no negative or no positive value (uint<bits>, int1)"),
         ("weight", (), "a value outside -128..127"),
         ("affine_weight", (), "more than 256 levels (int16)"),
-        (
-            "affine_weight",
-            (),
-            "values that are not consecutive (binary, midrise<bits>, codebooks, powers of two, own tables)",
-        ),
+        ("affine_weight", (), uneven),
         ("activation", (), "a span above 255 (int16)"),
         ("activation", (), "not consecutive, and all values above 0 or below it"),
-        (
-            "storage",
-            (),
-            "values that are not consecutive (binary, midrise<bits>, codebooks, powers of two, own tables)",
-        ),
+        ("storage", (), uneven),
     ]
