@@ -173,6 +173,7 @@ int main() {
 #ifdef __AVX512VNNI__
     print("vpdpbusd_512", loops::dot_rate<64>(loops::vpdpbusd_512<false>, ROUNDS));
     print("depthwise_512", loops::depthwise_rate(loops::depthwise_512, 20 * ROUNDS));
+    print("depthwise_pieces_512", loops::depthwise_rate(loops::depthwise_pieces_512, 20 * ROUNDS));
     print("rescale_512", loops::rescale_rate<64>(loops::vpdpbusd_512<true>, ROUNDS));
     print("rescale_beside_512",
           loops::rescale_rate_beside<64>(loops::vpdpbusd_512<false>, loops::vpdpbusd_512<true>, ROUNDS));

@@ -280,8 +280,11 @@ NB_MODULE(_native, module) {
                "Results per nanosecond that one core rescales beside products; 0 where that is not measured.");
     module.def("depthwise_roof", &subbyte::depthwise_roof, "isa"_a, nb::call_guard<nb::gil_scoped_release>(),
                "Multiply-accumulates per nanosecond of a 3x3 depthwise convolution; 0 where that is not measured.");
+    module.def("depthwise_pieces_roof", &subbyte::depthwise_pieces_roof, "isa"_a,
+               nb::call_guard<nb::gil_scoped_release>(),
+               "The same of up to 16 channels that whole vectors leave over; 0 where that is not measured.");
     module.def("wide_depthwise_roof", &subbyte::wide_depthwise_roof, "isa"_a, nb::call_guard<nb::gil_scoped_release>(),
-               "The same where sums of channels may leave int16; 0 where kernels add in int32.");
+               "Of depthwise convolutions where sums of channels may leave int16; 0 where kernels add in int32.");
     module.def("read_roof", &subbyte::read_roof, "bytes"_a, nb::call_guard<nb::gil_scoped_release>(),
                "Bytes per nanosecond that one core reads of a buffer of that size, again and again.");
 

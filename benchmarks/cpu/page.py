@@ -40,7 +40,9 @@ core (`benchmarks/roofs.cpp`, `native/src/roof_loops.h`; `Roof` in `src/subbyte/
 - 3x3 depthwise convolutions, instead of both: four rows interleaved to dwords by 8 byte and word shuffles per 64
   channels, 24 `vpdpbusd` and two rescales for two rows of results; on AVX2 nine products summed in 16 bits,
   or where weights do not allow that both their halves (`depthwise_512`, `depthwise_256`, `wide_depthwise_256`). All in
-  the first cache, weights in registers;
+  the first cache, weights in registers. The up to 16 channels that whole vectors of 64 leave over lie at four pixels:
+  each pixel's four rows are two loads and two inserts, one shuffle brings them into order, and four results are stored
+  one by one (`depthwise_pieces_512`);
 - bytes of activations, read or written, at the rate of the first cache (`read_16k`); bytes of weights at that of the
   cache that could hold all weights and activations of the network (`read_16k`, `read_512k`, `read_8m`);
 - the call: one from Python, the same one, of a network that computes nothing.

@@ -85,6 +85,7 @@ def least_us(engine: Engine, measured: Roofs, dot: str) -> float:
         macs=measured[dot],
         rescaled=measured.get(f"rescale_beside_{width}", 0.0),
         depthwise=measured.get(f"depthwise_{width}", 0.0),
+        pieces=measured.get(f"depthwise_pieces_{width}", 0.0),
         wide_macs=measured.get(f"wide_{width}", 0.0),
         wide_depthwise=measured.get(f"wide_depthwise_{width}", 0.0),
         weights=measured[near],

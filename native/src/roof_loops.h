@@ -38,14 +38,18 @@ struct Steps {
     int groups;
 };
 
-#define SUBBYTE_RESCALE(size, reg, sums, t, scale, zero, bits, to)                                          \
-    asm volatile("vcvtdq2ps %5, %0\n vcvtdq2ps %6, %1\n vcvtdq2ps %7, %2\n vcvtdq2ps %8, %3\n"              \
-                 "vfmadd213ps %10, %9, %0\n vfmadd213ps %10, %9, %1\n vfmadd213ps %10, %9, %2\n"            \
-                 "vfmadd213ps %10, %9, %3\n vpsubd %11, %0, %0\n vpsubd %11, %1, %1\n vpsubd %11, %2, %2\n" \
-                 "vpsubd %11, %3, %3\n vpackssdw %1, %0, %0\n vpackssdw %3, %2, %2\n vpackuswb %2, %0, %0\n" \
-                 "vmovdqu" size " %0, %4"                                                                   \
-                 : "=&" reg(t[0]), "=&" reg(t[1]), "=&" reg(t[2]), "=&" reg(t[3]), "=m"(to)                 \
+#define SUBBYTE_RESCALED(reg, sums, t, scale, zero, bits)                                           \
+    asm volatile("vcvtdq2ps %4, %0\n vcvtdq2ps %5, %1\n vcvtdq2ps %6, %2\n vcvtdq2ps %7, %3\n"      \
+                 "vfmadd213ps %9, %8, %0\n vfmadd213ps %9, %8, %1\n vfmadd213ps %9, %8, %2\n"       \
+                 "vfmadd213ps %9, %8, %3\n vpsubd %10, %0, %0\n vpsubd %10, %1, %1\n vpsubd %10, %2, %2\n"\
+                 "vpsubd %10, %3, %3\n vpackssdw %1, %0, %0\n vpackssdw %3, %2, %2\n vpackuswb %2, %0, %0"\
+                 : "=&" reg(t[0]), "=&" reg(t[1]), "=&" reg(t[2]), "=&" reg(t[3])                   \
                  : reg(sums[0]), reg(sums[1]), reg(sums[2]), reg(sums[3]), reg(scale), reg(zero), reg(bits))
+#define SUBBYTE_RESCALE(size, reg, sums, t, scale, zero, bits, to)                                  \
+    do {                                                                                            \
+        SUBBYTE_RESCALED(reg, sums, t, scale, zero, bits);                                          \
+        asm volatile("vmovdqu" size " %1, %0" : "=m"(to) : reg(t[0]));                              \
+    } while (false)
 
 // Exact only where a pair of products fits 16 bits: the fastest int8 product of AVX2.
 #define SUBBYTE_MADDUBS_MADDWD(j)                             \
@@ -162,6 +166,54 @@ __attribute__((target("avx512f,avx512bw,avx512vnni"))) inline double depthwise_5
         }
     }
     return 2.0 * 9 * static_cast<double>(byte);
+}
+
+// Up to sixteen channels that 64 leave over: what a vector would hold of them lies at four pixels, and so do results.
+// Four rows of a pixel are loaded as one vector, which a single shuffle brings into order; four pixels are packed and
+// stored together. Multiply-accumulates done.
+__attribute__((target("avx512f,avx512bw,avx512vnni"))) inline double depthwise_pieces_512(Rows& rows) {
+    constexpr std::size_t PITCH = 80;  // of pixels
+    const __m512 scale = _mm512_set1_ps(0.001F);
+    const __m512 zero = _mm512_set1_ps(ROUNDER);
+    const __m512i bits = _mm512_set1_epi32(ROUNDER_BITS);
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __m512i w[2][3];
+    for (int i = 0; i < 6; ++i)
+        w[i / 3][i % 3] = _mm512_set1_epi8(static_cast<char>(i));
+    const auto at = [&](int row, std::size_t byte) { return reinterpret_cast<__m128i*>(rows[row] + byte); };
+    __m512i c[6] = {};
+    double pixels = 0;
+    for (std::size_t step = 0; step < 4 * (ROW / PITCH / 4); ++step, pixels += 4) {  // several times, to hide the start
+        const std::size_t byte = step % (ROW / PITCH / 4) * 4 * PITCH;
+#pragma GCC unroll 4
+        for (std::size_t i = 0; i < 4; ++i) {
+            const std::size_t here = byte + i * PITCH;
+            const __m256i ab = _mm256_inserti128_si256(_mm256_castsi128_si256(*at(0, here)), *at(1, here), 1);
+            const __m256i cd = _mm256_inserti128_si256(_mm256_castsi128_si256(*at(2, here)), *at(3, here), 1);
+            c[2 + i] = _mm512_permutex2var_epi32(_mm512_castsi256_si512(ab), order, _mm512_castsi256_si512(cd));
+        }
+#pragma GCC unroll 2
+        for (int row = 0; row < 2; ++row) {
+            __m512i sums[4];
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; ++i) {
+                sums[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), c[i], w[row][0]);
+                sums[i] = _mm512_dpbusd_epi32(sums[i], c[i + 1], w[row][1]);
+                sums[i] = _mm512_dpbusd_epi32(sums[i], c[i + 2], w[row][2]);
+            }
+            __m512i t[4];
+            SUBBYTE_RESCALED("x", sums, t, scale, zero, bits);
+            asm volatile(
+                "vpermd %0, %5, %0\n vmovdqu %x0, %1\n vextracti128 $1, %t0, %2\n"
+                "vextracti64x4 $1, %0, %t0\n vmovdqu %x0, %3\n vextracti128 $1, %t0, %4"
+                : "+x"(t[0]), "=m"(*at(4 + row, byte)), "=m"(*at(4 + row, byte + PITCH)),
+                  "=m"(*at(4 + row, byte + 2 * PITCH)), "=m"(*at(4 + row, byte + 3 * PITCH))
+                : "x"(order));
+        }
+        c[0] = c[4];
+        c[1] = c[5];
+    }
+    return 2 * 9 * 16 * pixels;
 }
 
 // Nine products of a channel summed in 16 bits; where not all weights allow that, both halves of weights, w = 16 * high +

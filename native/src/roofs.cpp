@@ -92,13 +92,14 @@ double best_rate(int rounds, Work work) {
 }
 
 // Per nanosecond: multiply-accumulates, rescaled results beside them, and multiply-accumulates of a depthwise
-// convolution with its rescales; 0 where that was not written for an instruction set. Both again for products that may
-// leave int16, where that matters.
+// convolution with its rescales, in whole vectors and in pieces of them; 0 where that was not written for an
+// instruction set. Products and whole vectors again where products may leave int16, where that matters.
 struct Roof {
     const char* isa;
     double (*macs)();
     double (*rescales)();
     double (*depthwise)();
+    double (*pieces)();
     double (*wide_macs)();
     double (*wide_depthwise)();
 };
@@ -159,6 +160,10 @@ double vnni_rescales() {
 double vnni_depthwise() {
     return roof_loops::depthwise_rate(roof_loops::depthwise_512, 3 * ROUNDS);
 }
+
+double vnni_pieces() {
+    return roof_loops::depthwise_rate(roof_loops::depthwise_pieces_512, 3 * ROUNDS);
+}
 #endif
 
 double portable_rate() {
@@ -178,16 +183,16 @@ double neon_dotprod_rate() {
 // By instruction set of the kernels; another one is measured as the portable one is.
 const Roof ROOFS[] = {
 #ifdef SUBBYTE_X86_KERNELS
-    {"avx512_vbmi", vnni_macs, vnni_rescales, vnni_depthwise, none, none},
-    {"avx512_vnni", vnni_macs, vnni_rescales, vnni_depthwise, none, none},
-    {"avx512bw", avx512bw_macs, avx512bw_rescales, none, avx512bw_wide_macs, none},
-    {"avx2", avx2_macs, avx2_rescales, avx2_depthwise, avx2_wide_macs, avx2_wide_depthwise},
+    {"avx512_vbmi", vnni_macs, vnni_rescales, vnni_depthwise, vnni_pieces, none, none},
+    {"avx512_vnni", vnni_macs, vnni_rescales, vnni_depthwise, vnni_pieces, none, none},
+    {"avx512bw", avx512bw_macs, avx512bw_rescales, none, none, avx512bw_wide_macs, none},
+    {"avx2", avx2_macs, avx2_rescales, avx2_depthwise, none, avx2_wide_macs, avx2_wide_depthwise},
 #endif
 #if defined(__aarch64__) && defined(__GNUC__)
-    {"neon_dotprod", neon_dotprod_rate, none, none, none, none},
-    {"neon", neon_rate, none, none, none, none},
+    {"neon_dotprod", neon_dotprod_rate, none, none, none, none, none},
+    {"neon", neon_rate, none, none, none, none, none},
 #endif
-    {"portable", portable_rate, none, none, none, none},
+    {"portable", portable_rate, none, none, none, none, none},
 };
 
 const Roof& find_roof(const std::string& isa) {
@@ -264,6 +269,10 @@ double rescale_roof(const std::string& isa) {
 
 double depthwise_roof(const std::string& isa) {
     return find_roof(isa).depthwise();
+}
+
+double depthwise_pieces_roof(const std::string& isa) {
+    return find_roof(isa).pieces();
 }
 
 double wide_depthwise_roof(const std::string& isa) {

@@ -14,6 +14,7 @@ from subbyte.graph.ops.linear import IntLinear
 from subbyte.runtime.engine import Engine
 from subbyte.runtime.profile import Roof, Work
 from tests.kernels import parity
+from tests.kernels.test_caller_memory import depthwise
 from tests.kernels.test_engine import feeds
 from tests.kernels.test_movement import network
 
@@ -85,8 +86,20 @@ def test_the_extension_trusts_no_caller() -> None:
         _native.mac_roof("nonsense")
 
 
+@pytest.mark.parametrize(("channels", "rest"), [(8, 0), (64, 0), (65, 1), (80, 16), (81, 0), (96, 0), (144, 16)])
+def test_channels_left_over_have_a_roof_of_their_own(channels: int, rest: int) -> None:
+    engine = Engine(depthwise(channels, 9, 1, (1, 1, 1, 1)))
+    (work,) = engine.work()
+    assert work.depthwise
+    assert work.left_over == 5 * 9 * 9 * rest
+    roof = Roof(macs=99.0, rescaled=99.0, depthwise=4.0, pieces=2.0, weights=1e9, activations=1e9)
+    assert roof.nanoseconds(work) == ((work.macs + work.left_over) / 4, "MACs")
+    assert replace(roof, pieces=0.0).nanoseconds(work) == (work.macs / 4, "MACs")
+
+
 def test_roofs_are_positive() -> None:
     assert all(_native.mac_roof(isa) > 0 for isa in parity.ISAS)
+    assert all(_native.depthwise_pieces_roof(isa) >= 0 <= _native.depthwise_roof(isa) for isa in parity.ISAS)
     assert all(_native.read_roof(size) > 0 for size in (-1, 0, 1, 100_000))
 
 

@@ -32,6 +32,7 @@ class Work:
         wide_macs: those of them whose sums of two (of a channel, where depthwise) are not proved to fit the int16 that
             the engine's kernels add in; 0 where kernels add in int32.
         depthwise: whether they are those of a 3x3 depthwise convolution.
+        left_over: those of them that are of the last up to 16 channels, behind whole vectors of 64.
         rescaled: sums of products that become stored integers.
         weight_bytes: as they are kept in memory.
         read: bytes of activations.
@@ -41,6 +42,7 @@ class Work:
     macs: int = 0
     wide_macs: int = 0
     depthwise: bool = False
+    left_over: int = 0
     rescaled: int = 0
     weight_bytes: int = 0
     read: int = 0
@@ -56,6 +58,7 @@ class Roof:
             Layers of few bits that add in 16 bits may exceed it.
         rescaled: sums that become stored integers beside such products; their time adds to that of the products.
         depthwise: multiply-accumulates of a 3x3 depthwise convolution, its rescales included.
+        pieces: the same for channels that whole vectors leave over, gathered from several pixels.
         wide_macs: multiply-accumulates of any bytes where kernels add in int16, which need not hold two of them: with
             both halves of the weights, which is why such layers do not reach ``macs``.
         wide_depthwise: the same of a 3x3 depthwise convolution, its rescales included.
@@ -68,6 +71,7 @@ class Roof:
     depthwise: float
     weights: float
     activations: float
+    pieces: float = 0.0
     wide_macs: float = 0.0
     wide_depthwise: float = 0.0
 
@@ -75,7 +79,10 @@ class Roof:
         """The least time for some work, and what asks for it."""
         rows = work.depthwise and self.depthwise > 0
         near, wide = (self.depthwise, self.wide_depthwise) if rows else (self.macs, self.wide_macs)
-        arithmetic = (work.macs - work.wide_macs) / near + work.wide_macs / (wide or near)
+        left_over = work.left_over if rows and self.pieces else 0
+        arithmetic = (work.macs - work.wide_macs - left_over) / near + work.wide_macs / (wide or near)
+        if left_over:
+            arithmetic += left_over / self.pieces
         if not rows and self.rescaled:
             arithmetic += work.rescaled / self.rescaled
         moved = work.weight_bytes / self.weights + max(work.read, work.written) / self.activations
@@ -124,6 +131,8 @@ class LayerProfile:
 
 FIRST_CACHE = 16 * 1024
 """Bytes that every first-level cache holds."""
+VECTOR, MOST_LEFT_OVER = 64, 16
+"""Channels of a vector, and those left over that are done pixel by pixel; more count as if they filled vectors."""
 
 
 @cache
@@ -133,6 +142,7 @@ def roof(isa: str, size: int) -> Roof:
         macs=_native.mac_roof(isa),
         rescaled=_native.rescale_roof(isa),
         depthwise=_native.depthwise_roof(isa),
+        pieces=_native.depthwise_pieces_roof(isa),
         wide_macs=_native.wide_mac_roof(isa),
         wide_depthwise=_native.wide_depthwise_roof(isa),
         weights=_native.read_roof(size),
@@ -185,10 +195,12 @@ def profile(
 
 def _work(graph: Graph, node: Node, weights: int, wide: int) -> Work:
     macs = node.op.macs([graph.operand(i) for i in node.inputs], graph.types[node.output].shape)
+    is_small_depthwise = _is_small_depthwise(graph, node)
     return Work(
         macs=macs,
         wide_macs=min(wide, macs),
-        depthwise=_is_small_depthwise(graph, node),
+        depthwise=is_small_depthwise,
+        left_over=_left_over(macs, graph.operand(node.inputs[1]).shape[0] or 0) if is_small_depthwise else 0,
         rescaled=math.prod(_dims(_type(graph, node.output))) if macs else 0,
         weight_bytes=weights,
         read=sum(_bytes(graph, n) for n in graph.activations(node)),
@@ -202,6 +214,12 @@ def _is_small_depthwise(graph: Graph, node: Node) -> bool:
         return False
     outputs, *window = graph.operand(node.inputs[1]).shape
     return node.op.groups == outputs and window == [3, 3, 1]
+
+
+def _left_over(macs: int, channels: int) -> int:
+    """The part of a depthwise convolution's that is done in pieces of a vector."""
+    rest = channels % VECTOR
+    return macs // channels * rest if channels > VECTOR and rest <= MOST_LEFT_OVER else 0
 
 
 def _row(
