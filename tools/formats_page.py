@@ -10,6 +10,7 @@ from pathlib import Path
 
 from subbyte.formats.cards import cards, markdown_table, pairs, spellings
 from subbyte.formats.refusals import REFUSALS
+from subbyte.formats.small_float import SMALL_FLOATS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "formats.md"
 
@@ -61,6 +62,21 @@ The 4.6-bit rule: level counts whose products fit a signed byte, `(N_x - 1)/2 * 
 in which neither count can grow; smaller ones are legal too.
 """
 
+_FLOATS = """\
+## Small floats
+
+`small_float(name)` writes and reads their bit patterns, in one rounding to the nearest value, ties to even mantissas,
+from float16, float32 or float64; `overflow` says what becomes of numbers too large: `"saturate"` (default) or
+`"nonfinite"`. As formats they are integers in the unit given here, and their codes count the values from the lowest.
+Patterns are those of ml_dtypes 0.6.0 for float16 (tested one by one) and float32 (tested at all values, at all middles
+and beside them, and at random), with these differences:
+
+- ml_dtypes rounds float64 twice, by way of float32; here it is rounded once.
+- ml_dtypes overflows to NaN (fp8_e4m3fn) or infinity (fp8_e5m2), which is `"nonfinite"` here, and saturates the others.
+- torch 2.13 saturates fp8_e4m3fn, which is `"saturate"` here, and not fp8_e5m2, whose NaN it writes as 0x7F, not 0x7E.
+- A NaN where every pattern is finite is an error here; ml_dtypes writes a zero of the other sign.
+"""
+
 _REFUSALS = """\
 ## Refusals
 
@@ -81,6 +97,8 @@ def page() -> str:
         markdown_table(),
         _PAIRS,
         _pairs(),
+        _FLOATS,
+        _floats(),
         _REFUSALS,
         _refusals(),
         _NEW_FORMAT,
@@ -93,6 +111,19 @@ def page() -> str:
 def _pairs() -> str:
     rows = [(f"`{p.recipe}`", p.activations, p.weights, p.product, f"{p.mean_bits:.2f}") for p in pairs()]
     return _table(("recipe", "activation levels", "weight levels", "largest product", "mean bits"), rows)
+
+
+def _floats() -> str:
+    no = {"none": "none", "nan": "NaN", "ieee": "infinity, NaN"}
+    rows = [
+        (c.name, c.bias, _power(c.unit_exponent), _power(1 - c.bias), f"{c.largest:g}", c.format().hi, no[c.specials])
+        for c in SMALL_FLOATS
+    ]
+    return _table(("name", "bias", "unit", "smallest normal", "largest", "in units", "not finite"), rows)
+
+
+def _power(exponent: int) -> str:
+    return f"2**{exponent}"
 
 
 def _refusals() -> str:

@@ -212,23 +212,27 @@ def test_the_reviewed_list():
     consecutive |= {"pow2_e2"}
     gaps = {"binary", *(f"midrise{b}" for b in range(1, 6)), "nf4", "fp130", *(f"apot{b}" for b in range(3, 7))}
     gaps |= {*(f"pow2_e{k}" for k in range(3, 8)), *(f"pow2_e{k}_nozero" for k in range(2, 8))}
+    wide = {"fp8_e4m3fn", "fp8_e5m2"}
+    gaps |= {"fp4_e2m1", "fp6_e2m3", "fp6_e3m2", *wide}
     assert consecutive | gaps == set(BUILT_IN)
     expected = {
-        "weight": {"int16", "int1", *(f"uint{b}" for b in range(1, 9))},
+        "weight": {"int16", "int1", "fp6_e3m2", *wide, *(f"uint{b}" for b in range(1, 9))},
         "affine_weight": {"int16", *gaps},
-        "activation": {"int16"},
+        "activation": {"int16", "fp6_e3m2", *wide},
         "storage": gaps,
     }
-    uneven = "values that are not consecutive (binary, midrise<bits>, codebooks, powers of two, own tables)"
+    uneven = "values that are not consecutive "
+    uneven += "(binary, midrise<bits>, codebooks, powers of two, small floats, own tables)"
     found = {role: {name for name in BUILT_IN if refused(get_format(name), role)} for role in expected}
     assert found == expected
     assert [(line.role, line.operators, line.formats) for line in REFUSALS] == [
+        *((role, (), "a value outside 16 bits (fp8_e4m3fn, fp8_e5m2)") for role in expected),
         ("weight", (), "more than 256 levels (int16)"),
         ("weight", (), "no negative or no positive value (uint<bits>, int1)"),
-        ("weight", (), "a value outside -128..127"),
+        ("weight", (), "a value outside -128..127 (fp6_e3m2)"),
         ("affine_weight", (), "more than 256 levels (int16)"),
         ("affine_weight", (), uneven),
-        ("activation", (), "a span above 255 (int16)"),
+        ("activation", (), "a span above 255 (int16, fp6_e3m2)"),
         ("activation", (), "not consecutive, and all values above 0 or below it"),
         ("storage", (), uneven),
     ]

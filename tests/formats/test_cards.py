@@ -65,6 +65,7 @@ def test_refusals_are_what_quantization_does() -> None:
         Format(name="too_wide", table=(-200, 0, 200)),
         Format(name="positive", table=(1, 2, 4)),
         Format(name="six_levels", table=(-2, -1, 0, 1, 2, 4)),
+        Format(name="far", table=range(40_000, 40_010)),
     ]
     for f in (*formats(), *odd):
         for role, symmetric in (("weight", True), ("affine_weight", False)):
@@ -74,6 +75,14 @@ def test_refusals_are_what_quantization_does() -> None:
                 assert caught.value.rule == reason
             else:
                 quantize_weight(w, f, symmetric=symmetric)
+
+
+def test_formats_beyond_16_bits_have_no_role() -> None:
+    for f in (get_format("fp8_e4m3fn"), Format(name="far", table=range(40_000, 40_010))):
+        assert all("16 bits" in (refusal(f, role) or "") for role in ROLES)
+        assert card(f).runs == card(f).granularity == ()
+    assert "nothing" in card("fp8_e5m2").to_text()
+    assert card("fp4_e2m1").runs
 
 
 def test_every_line_is_reached() -> None:

@@ -18,6 +18,7 @@ from subbyte.formats.registry import (
     resolve_format,
     unregister_format,
 )
+from subbyte.formats.small_float import SmallFloat, small_float
 
 __all__ = [
     "Codebook",
@@ -27,6 +28,7 @@ __all__ = [
     "PerChannel",
     "PerTensor",
     "QTensor",
+    "SmallFloat",
     "codebook",
     "fit_codebook",
     "format_names",
@@ -40,5 +42,6 @@ __all__ = [
     "requantize_with_scale",
     "require_legal",
     "resolve_format",
+    "small_float",
     "unregister_format",
 ]

@@ -9,7 +9,7 @@ from subbyte.formats.format import Format
 from subbyte.formats.granularity import GRANULARITIES
 from subbyte.formats.levels import Pair, pairs
 from subbyte.formats.packing import get_packing
-from subbyte.formats.refusals import refused
+from subbyte.formats.refusals import ROLES, refused
 from subbyte.formats.registry import formats, get_format, spellings
 
 __all__ = ["Card", "Pair", "card", "cards", "markdown_table", "pairs", "spellings"]
@@ -35,7 +35,7 @@ class Card:
         activations: as operands of layers: ``yes``, or why not.
         storage: for results between nodes: ``yes``, or why not.
         granularity: scales that weights may have.
-        runs: executors that take it, in all roles that are legal.
+        runs: executors that take it, in all roles that are legal; none where no role is.
         source: paper or standard.
     """
 
@@ -81,7 +81,7 @@ class Card:
             ("activations", self.activations),
             ("storage", self.storage),
             ("granularity", ", ".join(self.granularity) or "none"),
-            ("runs in", ", ".join(self.runs)),
+            ("runs in", ", ".join(self.runs) or "nothing: numbers are encoded, packed and decoded"),
             ("source", self.source or "none given"),
         ]
 
@@ -113,7 +113,7 @@ def card(format: str | Format) -> Card:
         activations=f"no: {activation.reason}" if activation else "yes",
         storage=f"no: {storage.reason}" if storage else "yes",
         granularity=() if weights.startswith("no") else GRANULARITIES,
-        runs=EXECUTORS,
+        runs=() if all(refused(f, role) for role in ROLES) else EXECUTORS,
         source=f.source,
     )
 

@@ -4,7 +4,8 @@ The quotient ``x / scale`` is taken in float32 where x is float32 (the boundary 
 division), else in float64. Formats of consecutive values round the quotient to an integer, add the zero point and
 clamp: ``code = clamp(round(x / scale) + zero_point, lo, hi) - lo``, ties of ``half_even`` to the even integer. Other
 tables clamp the quotient to their ends and choose between its two neighbours; the nearer one wins, and ties go to the
-even code (``half_even``), the larger value (``half_up``) or the larger magnitude (``half_away``).
+code at an even distance from that of 0 (``half_even``: the even mantissa of small floats), the larger value
+(``half_up``) or the larger magnitude (``half_away``).
 
 -0.0 is 0. Denormal reals and scales are ordinary numbers. A quotient that overflows clamps. NaN and infinity are
 refused.
@@ -133,6 +134,7 @@ def _from_table(format: Format, quotient: Reals, rounding: str, seed: Seed) -> n
         up = inside > below
     else:
         middle = (below + above) / 2
-        tie_goes_up = {"half_even": left % 2 == 1, "half_up": True, "half_away": middle >= 0}[rounding]
+        odd = (left - format.zero_code) % 2 == 1
+        tie_goes_up = {"half_even": odd, "half_up": True, "half_away": middle >= 0}[rounding]
         up = (inside > middle) | ((inside == middle) & tie_goes_up)
     return left + up

@@ -21,6 +21,9 @@ from subbyte.formats.packing import MAX_LEVELS, Codes, default_packing, get_pack
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 
+_EXACT = 2**53
+"""float64 holds every integer up to here."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
@@ -29,7 +32,7 @@ class Format:
     Invariants, checked at construction:
         1. ``table`` holds at least 2 and at most 65536 integers.
         2. The integers ascend strictly, so codes order like values.
-        3. Every integer fits int16.
+        3. Every integer is within +-2**53, so that float64 holds it. Beyond 16 bits a format is for storing alone.
         4. ``name`` is a letter, then at most 39 letters, digits and underscores.
         5. ``packing`` holds as many levels as the table has.
 
@@ -84,10 +87,11 @@ class Format:
 
     @cached_property
     def integers(self) -> npt.NDArray[np.int32]:
-        """The values in code order, int32, read-only."""
+        """The values in code order, int32 (int64 where they do not fit), read-only."""
+        dtype = np.int32 if self.max_abs < 2**31 else np.int64
         if self.uniform:
-            return _frozen(np.arange(self.lo, self.hi + 1, dtype=np.int32))
-        return _frozen(np.asarray(self.table, dtype=np.int32))
+            return _frozen(np.arange(self.lo, self.hi + 1, dtype=dtype))
+        return _frozen(np.asarray(self.table, dtype=dtype))
 
     @property
     def lo(self) -> int:
@@ -137,11 +141,16 @@ class Format:
         """Whether every value is an int8, which integer kernels need of weights."""
         return self.lo >= -128 and self.hi <= 127
 
+    @property
+    def fits_int16(self) -> bool:
+        """Whether every value is an int16, as in tables of kernels and files."""
+        return self.lo >= -(2**15) and self.hi < 2**15
+
     # How activations of this format are stored while a network runs (see graph/ir.py).
 
     @property
     def storage(self) -> Literal["uint8", "int16"]:
-        """uint8 (value minus smallest value) where the span allows, else int16 (the value itself)."""
+        """uint8 (value minus smallest value) where the span allows, else int16 (the value itself, where that fits)."""
         return "uint8" if self.hi - self.lo <= 255 else "int16"
 
     @property
@@ -189,17 +198,17 @@ class Format:
 def _checked_table(name: str, table: Sequence[int]) -> Sequence[int]:
     """The table as a range where its values are consecutive, else as a tuple of Python integers."""
     whole = isinstance(table, range) and table.step == 1 and 2 <= len(table) <= MAX_LEVELS
-    if whole and table[0] >= -32768 and table[-1] <= 32767:
+    if whole and table[0] >= -_EXACT and table[-1] <= _EXACT:
         return table
     try:
         values = [operator.index(v) for v in table] if 2 <= len(table) <= MAX_LEVELS else []
     except TypeError:
         values = []
     ascending = all(a < b for a, b in itertools.pairwise(values))
-    if not values or not ascending or values[0] < -32768 or values[-1] > 32767:
+    if not values or not ascending or values[0] < -_EXACT or values[-1] > _EXACT:
         raise FormatError(
             f"format {name!r} has the table {list(table)[:8]}",
-            "a table holds 2 to 65536 strictly ascending integers of 16 bits",
+            "a table holds 2 to 65536 strictly ascending integers within +-2**53",
             "sort the values and remove duplicates",
         )
     consecutive = values[-1] - values[0] + 1 == len(values)

@@ -44,7 +44,7 @@ class Refusal:
     remedy: str
 
 
-_GAPS = "values that are not consecutive (binary, midrise<bits>, codebooks, powers of two, own tables)"
+_GAPS = "values that are not consecutive (binary, midrise<bits>, codebooks, powers of two, small floats, own tables)"
 
 _TOO_MANY = Refusal(
     role="weight",
@@ -55,7 +55,24 @@ _TOO_MANY = Refusal(
     remedy="use int8 or fewer bits for weights",
 )
 
+
+def _wide(role: Role) -> Refusal:
+    return Refusal(
+        role=role,
+        operators=EVERYWHERE,
+        formats="a value outside 16 bits (fp8_e4m3fn, fp8_e5m2)",
+        applies=lambda f: not f.fits_int16,
+        reason="as integers its values exceed 16 bits, and few products with them leave the 32-bit sums of layers "
+        "(of fp8_e4m3fn, 229376 at most, with int8: 74)",
+        remedy="use int8, fp6_e2m3, nf4 or fp4_e2m1 in networks; this format is for storing: encode, decode, pack",
+    )
+
+
 REFUSALS: tuple[Refusal, ...] = (
+    _wide("weight"),
+    _wide("affine_weight"),
+    _wide("activation"),
+    _wide("storage"),
     _TOO_MANY,
     Refusal(
         role="weight",
@@ -68,10 +85,10 @@ REFUSALS: tuple[Refusal, ...] = (
     Refusal(
         role="weight",
         operators=EVERYWHERE,
-        formats="a value outside -128..127",
+        formats="a value outside -128..127 (fp6_e3m2)",
         applies=lambda f: not f.fits_int8,
         reason="kernels multiply weights as int8",
-        remedy="use a table inside -128..127; halve all values if they share a factor",
+        remedy="use int8, fp6_e2m3 or another table inside -128..127; halve all values if they share a factor",
     ),
     Refusal(
         role="affine_weight",
@@ -92,10 +109,10 @@ REFUSALS: tuple[Refusal, ...] = (
     Refusal(
         role="activation",
         operators=EVERYWHERE,
-        formats="a span above 255 (int16)",
+        formats="a span above 255 (int16, fp6_e3m2)",
         applies=lambda f: f.storage != "uint8",
         reason="kernels multiply activations as bytes",
-        remedy="use a format of at most 8 bits; int16 is for outputs, sums and softmax",
+        remedy="use uint8, fp6_e2m3 or another table that spans at most 255; int16 is for outputs, sums and softmax",
     ),
     Refusal(
         role="activation",
@@ -111,7 +128,8 @@ REFUSALS: tuple[Refusal, ...] = (
         formats=_GAPS,
         applies=lambda f: not f.uniform,
         reason="a result is rescaled, rounded and clamped to consecutive integers",
-        remedy="store in uint8 and give this format as activations: it is re-coded by a table at the layer that reads",
+        remedy="store in uint8 and give this format, where it is legal, as activations: it is re-coded by a table at "
+        "the layer that reads",
     ),
 )
 

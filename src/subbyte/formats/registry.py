@@ -15,6 +15,7 @@ from subbyte.formats.levels import LEVELS
 from subbyte.formats.midrise import MIDRISE
 from subbyte.formats.nf4 import NF4
 from subbyte.formats.powers import FP130, POW2, POW2_NOZERO
+from subbyte.formats.small_float import SMALL_FLOAT_FAMILIES
 from subbyte.formats.ternary import TERNARY
 
 FAMILIES: tuple[Family, ...] = (
@@ -29,6 +30,7 @@ FAMILIES: tuple[Family, ...] = (
     POW2_NOZERO,
     FP130,
     APOT,
+    *SMALL_FLOAT_FAMILIES,
 )
 
 _registered: dict[str, Format] = {}
