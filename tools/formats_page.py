@@ -114,9 +114,9 @@ def _pairs() -> str:
 
 
 def _floats() -> str:
-    no = {"none": "none", "nan": "NaN", "ieee": "infinity, NaN"}
+    rest = {"none": "none", "nan": "NaN", "ieee": "infinity, NaN"}
     rows = [
-        (c.name, c.bias, _power(c.unit_exponent), _power(1 - c.bias), f"{c.largest:g}", c.format().hi, no[c.specials])
+        (c.name, c.bias, _power(c.unit_exponent), _power(1 - c.bias), f"{c.largest:g}", c.format().hi, rest[c.specials])
         for c in SMALL_FLOATS
     ]
     return _table(("name", "bias", "unit", "smallest normal", "largest", "in units", "not finite"), rows)

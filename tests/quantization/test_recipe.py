@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from subbyte.errors import FormatError, RecipeError
+from subbyte.formats import format_names
 from subbyte.quantization.recipe import Recipe, Rule, load_recipe, named_recipe
 
 NAMES = [
@@ -37,6 +38,14 @@ def test_every_pair_of_bits_is_a_name():
     for w in range(1, 9):
         for a in range(1, 9):
             assert named_recipe(f"w{w}a{a}").name == f"w{w}a{a}"
+
+
+def test_every_format_is_in_a_name():
+    for name in format_names():
+        both = named_recipe(f"w{name}_a{name}").rules[0]
+        assert (both.weights, both.activations) == (name, name)
+        assert named_recipe(f"w{name}_a8").rules[0].weights == name
+        assert named_recipe(f"w4_a{name}").rules[0].activations == name
 
 
 @pytest.mark.parametrize("name", ["w9a8", "w4", "int8", "", "x31w17", "w4a8_first"])
