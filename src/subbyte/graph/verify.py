@@ -2,8 +2,8 @@
 
 1. Names are non-empty strings; values, constants and nodes are each unique, and a value is no constant.
 2. There are inputs and outputs, each listed once; ``types`` covers exactly the inputs and the nodes' outputs.
-3. Types belong to the dialect; shapes are BATCH followed by positive integers; integer types have a positive finite
-   float32 scale and a zero point among their stored integers, so that zero is exact.
+3. Types belong to the dialect; shapes are BATCH followed by positive integers; integer types have a format within 16
+   bits, a positive finite float32 scale and a zero point among their stored integers, so that zero is exact.
 4. Constants are not empty, of a dtype of the dialect, and finite; quantized tensors keep their own invariants.
 5. Nodes are in execution order: each operand is a constant, a graph input or the output of an earlier node, and at
    least one is no constant (the pass fold_constants evaluates nodes of constants).
@@ -97,6 +97,9 @@ def _check_type(graph: Graph, value: str, kind: TensorType, dialect: str) -> Non
 
 
 def _check_quantization(graph: Graph, kind: IntType, place: str) -> None:
+    if not kind.format.fits_int16:
+        seen = f"its format {kind.format.name} reaches {kind.format.lo}..{kind.format.hi}"
+        raise _fail(graph, seen, "formats of values lie within 16 bits", place)
     scale = kind.scale
     if not (_exactly(scale, float) and math.isfinite(scale) and scale > 0 and _is_float32(scale)):
         raise _fail(graph, f"its scale is {scale!r}", "scales are positive, finite and exact in float32", place)
