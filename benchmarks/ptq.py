@@ -35,6 +35,9 @@ RECIPES = (
     "x31_w17_first_last_8",
     "x23_w23_first_last_8",
 )
+WITHOUT_DESCENT = tuple(m for m in METHODS if m != "descent")
+"""The default methods of formats with more than 5 levels; stacks that were measured before ``descent`` was there."""
+
 STACKS: dict[str, tuple[str, ...] | None] = {
     "default": None,
     "nearest": (),
@@ -49,12 +52,13 @@ STACKS: dict[str, tuple[str, ...] | None] = {
     "analytic_bias_correction": ("analytic_bias_correction",),
     "batch_norm_reestimation": ("batch_norm_reestimation",),
     "equalized": ("equalization", "bias_absorption", "analytic_bias_correction"),
-    "smoothing_default": ("smoothing", *METHODS),
+    "refit_rescale_gptq": WITHOUT_DESCENT,
+    "smoothing_default": ("smoothing", *WITHOUT_DESCENT),
     "clipping": ("output_error_clipping",),
-    "clipping_default": ("output_error_clipping", *METHODS),
+    "clipping_default": ("output_error_clipping", *WITHOUT_DESCENT),
     "adaround": ("bias_correction", "adaround"),
-    "block_reconstruction": (*METHODS, "block_reconstruction"),
-    "distill": (*METHODS, "distill"),
+    "block_reconstruction": (*WITHOUT_DESCENT, "block_reconstruction"),
+    "distill": (*WITHOUT_DESCENT, "distill"),
 }
 PEERS = ("ort_min_max", "ort_percentile")
 HERE = Path(__file__).resolve().parent
@@ -178,8 +182,9 @@ def table(results: dict[str, Any]) -> str:
         "Made by `python -m benchmarks.ptq`: 256 unlabelled calibration samples (250 where a set of 500 is split:",
         "calibrate on one half, score the other, swap), default ranges, m31 arithmetic, native engine. A recipe alone",
         "stands for the default methods: bias correction at 8 bits; below, least-squares re-fit, scales by the",
-        "Hessian's diagonal, GPTQ and bias correction. A word behind it names another stack, which `STACKS` in",
-        "`benchmarks/ptq.py` spells out; a method's own name stands for that method alone, nearest rounding.",
+        "Hessian's diagonal, GPTQ, at up to 5 levels coordinate descent, and bias correction. A word behind it names",
+        "another stack, which `STACKS` in `benchmarks/ptq.py` spells out; a method's own name stands for that method",
+        "alone, nearest rounding. Stacks that begin with the default methods do so without the descent.",
         "Drop = float32 minus quantized top-1 in points, with its 95 % paired interval; agreement: the same top-1;",
         "seconds: one run, on a machine that others used meanwhile.",
         "`ort_*` is ONNX Runtime's static int8 on the same samples. Low figures are shown too.",

@@ -45,6 +45,9 @@ UNIFORM = {"bytes": "w4a8", "bytes_first_last": "w4a8_first_last_8"}
 BYTES_TARGET, TIME_TARGET, TIME_SLACK = 0.85, 0.85, 1.05
 LATENCY_CANDIDATES = ("ternary", "int3", "int4", "int5", "int6", "int7", "int8")
 BOOTSTRAP = 2000
+SLACK = 0.2
+"""Loss above its rival's that a search may leave: a tenth more disagreements, below what scored samples can tell."""
+
 WITHOUT_REFINING = ("tiny_darknet",)
 """Networks whose trials take long."""
 
@@ -89,6 +92,7 @@ def fold_bytes(net: Net, model: sb.Graph, fold: Fold, number: int, options: argp
         journal=options.journals / f"{net.name}_{number}.jsonl",
         executor=options.executor,
         refine=0 if net.name in WITHOUT_REFINING else 1,
+        margin=-SLACK,
         compare=("w3a8", "w2a8"),
     )
     found = sb.search(

@@ -44,7 +44,7 @@ def test_networks_without_classes_are_held_by_their_loss():
     assert len(goal(100, agreement=math.nan).broken(trial(math.nan, 0.02))) == 1
 
 
-@pytest.mark.parametrize("margin", [-0.1, 1.0, math.nan])
+@pytest.mark.parametrize("margin", [-1.1, 1.0, math.nan])
 def test_margins_are_shares(margin):
     with pytest.raises(AllocationError, match="margin"):
         Settings(margin=margin)

@@ -15,6 +15,8 @@ from subbyte.allocation.settings import Settings
 from subbyte.errors import AllocationError, DataError, SubbyteError
 from subbyte.graph.ops.linear import Linear
 from subbyte.graph.passes import prepare
+from subbyte.quantization.learning import Learning
+from subbyte.quantization.recipe import load_recipe
 from subbyte.quantization.resolve import resolve
 from tests.allocation.small import LAYERS, classifier, images
 from tests.quantization.nets import Net
@@ -70,6 +72,29 @@ def test_like_a_recipe():
     assert found.trial.loss <= like.loss
     assert found.trial.agreement >= like.agreement - 100 * np.sqrt(2 * 0.25 / 48)
     assert found.trial.costs["bytes"] <= like.costs["bytes"]
+
+
+def test_what_learning_gains_is_spent_on_fewer_bits(tmp_path):
+    journal = tmp_path / "search.jsonl"
+    plain = {"candidates": ("ternary", "int3", "int4", "int8"), "journal": journal}
+    before = run(like="w4a8", settings=plain)
+    learning = Learning(steps=40, rate=0.003)
+    found = run(like="w4a8", settings={**plain, "finish": ("distill",), "learning": learning})
+    like = next(t for t in found.trials if t.name == "w4a8")
+    assert found.trial.loss <= like.loss
+    assert found.trial.name == "distill", "one that learned was the smaller one"
+    assert found.trial.costs["bytes"] < before.trial.costs["bytes"]
+    path = tmp_path / "plan.toml"
+    path.write_text(found.to_toml(), encoding="utf8")
+    assert load_recipe(path) == found.recipe
+    assert load_recipe(path).learning == learning
+
+
+def test_learning_under_a_budget_keeps_the_budget(eight):
+    bare = run(bytes=eight - 700)
+    found = run(bytes=eight - 700, settings={"finish": ("distill",), "learning": Learning(steps=40, rate=0.003)})
+    assert found.model.nbytes <= eight - 700
+    assert found.trial.loss < bare.trial.loss
 
 
 def test_promises_beside_pinned_layers():
@@ -268,6 +293,7 @@ def test_goals_that_mean_nothing(goal, complaint):
         ({"pinned": {"stem": "uint4"}}, "does not take it"),
         ({"pinned": {"(": "int8"}}, "no regular expression"),
         ({"candidates": ("int77",)}, "format 'int77' is unknown"),
+        ({"finish": ("distil",)}, "method that learns 'distil' is unknown"),
         ({"executor": "cloud"}, "executor 'cloud' is unknown"),
     ],
 )

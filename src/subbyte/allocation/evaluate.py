@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from subbyte.allocation.workbench import Workbench, integer_answers
 from subbyte.ingest.data import batches
 from subbyte.model import QuantizedModel, provenance
 from subbyte.pipeline import BATCH_SIZE, to_integers
+from subbyte.quantization.learning import Learning
 from subbyte.quantization.methods.network import Network
 from subbyte.quantization.recipe import Recipe, load_recipe
 from subbyte.quantization.resolve import resolve
@@ -76,9 +77,17 @@ class TrialTask:
     seed: int
 
 
-def allocation_task(bench: Workbench, choice: Mapping[str, Candidate], name: str, seed: int) -> TrialTask:
-    """The task that tries an allocation."""
-    return TrialTask(recipe_of(choice, bench.graph, name=name or "search"), name, seed)
+def allocation_task(
+    bench: Workbench,
+    choice: Mapping[str, Candidate],
+    name: str,
+    seed: int,
+    finish: Sequence[str] = (),
+    learning: Learning | None = None,
+) -> TrialTask:
+    """The task that tries an allocation; with methods that learn at the end, if any are given."""
+    recipe = recipe_of(choice, bench.graph, name or "search", finish, learning)
+    return TrialTask(recipe, name or " + ".join(finish), seed)
 
 
 def recipe_task(recipe: str | Recipe, seed: int) -> TrialTask:

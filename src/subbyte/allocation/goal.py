@@ -29,7 +29,7 @@ class Goal:
         like: a trial that the answer must not be worse than: in loss, and in agreement as far as the judged samples can
             tell (one standard error of the difference).
         samples: how many are judged.
-        margin: share by which ``like``'s loss must be undercut.
+        margin: share by which ``like``'s loss must be undercut; below 0, by which it may be above.
         minimise: the cost that is made small where only promises are given.
 
     Raises:

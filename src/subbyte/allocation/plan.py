@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 from subbyte.allocation.problem import Candidate
 from subbyte.errors import AllocationError
 from subbyte.graph.ir import Graph
+from subbyte.quantization.layers import default_methods
+from subbyte.quantization.learning import Learning
 from subbyte.quantization.recipe import LAYER_OPERATORS, Recipe, Rule, named_recipe
 from subbyte.quantization.resolve import resolve
 
 _BASE = "w8a8"
 
 
-def recipe_of(choice: Mapping[str, Candidate], graph: Graph, name: str = "search") -> Recipe:
+def recipe_of(
+    choice: Mapping[str, Candidate],
+    graph: Graph,
+    name: str = "search",
+    finish: Sequence[str] = (),
+    learning: Learning | None = None,
+) -> Recipe:
     """A recipe that gives every layer its candidate.
 
     Args:
         choice: candidate by layer name; layers that are not named get 8 bits.
         graph: prepared float graph.
         name: of the recipe.
+        finish: methods that learn, behind the usual ones.
+        learning: their settings.
 
     Raises:
         AllocationError: two layers cannot be told apart by name and module path.
@@ -47,7 +57,9 @@ def recipe_of(choice: Mapping[str, Candidate], graph: Graph, name: str = "search
                 "layers are told apart by their names",
                 "give the modules of the network different names",
             )
-    return recipe
+    if not finish:
+        return recipe
+    return replace(recipe, methods=(*default_methods(resolved), *finish), learning=learning or Learning())
 
 
 def to_toml(recipe: Recipe, comments: tuple[str, ...] = ()) -> str:
@@ -66,8 +78,12 @@ def to_toml(recipe: Recipe, comments: tuple[str, ...] = ()) -> str:
     lines = [*(f"# {' '.join(c.split())}" for c in comments), f"base = {_text(_BASE)}"]
     for f in fields(Recipe):
         value = getattr(recipe, f.name)
-        if f.name != "rules" and (value != getattr(base, f.name) or f.name == "name"):
+        if f.name not in {"rules", "learning"} and (value != getattr(base, f.name) or f.name == "name"):
             lines.append(f"{f.name} = {_value(value)}")
+    usual = Learning()
+    changed = [f.name for f in fields(Learning) if getattr(recipe.learning, f.name) != getattr(usual, f.name)]
+    if changed:
+        lines.extend(["", "[learning]", *(f"{n} = {_value(getattr(recipe.learning, n))}" for n in changed)])
     for rule in recipe.rules[1:]:
         lines.extend(["", "[[rule]]"])
         for f in fields(Rule):
@@ -80,6 +96,8 @@ def to_toml(recipe: Recipe, comments: tuple[str, ...] = ()) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
     if isinstance(value, tuple):
         return f"[{', '.join(_text(v) for v in value)}]"
     return _text(str(value))

@@ -41,6 +41,9 @@ FRONTIER = 16
 SECTIONS = 2
 """Allocations between the last one that failed and the first one that held, tried together."""
 
+FINISH_REACH = 0.6
+"""Share of the smallest cost found without learning down to which networks that learn are tried."""
+
 
 def search(
     model: Graph,
@@ -137,6 +140,8 @@ class _Search:
         self.problem = self._problem(self._losses())
         self.trials.run([recipe_task(r, seed) for r in self.settings.compare])
         best = self._within_budgets() if self.goal.budgets else self._smallest()
+        if self.settings.finish:
+            best = self._finished(best)
         return self._found(best)
 
     # What a candidate costs and loses.
@@ -208,9 +213,13 @@ class _Search:
 
     # Real networks.
 
-    def _try(self, allocations: Sequence[Allocation]) -> list[Trial]:
+    def _try(self, allocations: Sequence[Allocation], learned: bool = False) -> list[Trial]:
         self.tried += len(allocations)
-        return self.trials.run([allocation_task(self.bench, a.choice, "", self.settings.seed) for a in allocations])
+        finish, learning = self.settings.finish if learned else (), self.settings.learning
+        seed, stage = self.settings.seed, "learning" if learned else "trying allocations"
+        return self.trials.run(
+            [allocation_task(self.bench, a.choice, "", seed, finish, learning) for a in allocations], stage
+        )
 
     def _within_budgets(self) -> Trial:
         """The least loss under the budgets, that keeps the promises."""
@@ -255,19 +264,29 @@ class _Search:
             best = self._sections(near, low, best.costs[self.cost], best)
         return best
 
+    def _finished(self, best: Trial) -> Trial:
+        """Once more with methods that learn: nearer under the same budgets, or smaller at the same promises."""
+        if self.goal.budgets:
+            learned = self._try([Allocation(choice=best.choice, loss=best.loss, costs=best.costs)], learned=True)[0]
+            good = self.goal.fits(learned) and self.goal.holds(learned)
+            return min(best, learned, key=lambda t: t.loss) if good else best
+        high = best.costs[self.cost]
+        low = max(smallest(self.problem, self.cost), FINISH_REACH * high)
+        return self._sections(self.problem, low, high, best, learned=True)
+
     def _possible(self, trial: Trial) -> bool:
         """Whether a trial, perhaps of a recipe to compare with, may be the answer."""
         inside = all(c in self.candidates[n] for n, c in trial.choice.items())
         return inside and keeps(replace(self.problem, budgets=()), trial.choice) and self.goal.holds(trial)
 
-    def _sections(self, problem: Problem, low: float, high: float, best: Trial) -> Trial:
+    def _sections(self, problem: Problem, low: float, high: float, best: Trial, learned: bool = False) -> Trial:
         """Between a cost that is too small and one that does, several limits at once and ever closer."""
         cost, tried = self.cost, 0
         while tried + SECTIONS <= self.settings.trials and high > low:
             inside = [low + (high - low) * (k + 1) / (SECTIONS + 1) for k in range(SECTIONS)]
             limits = [low, *inside[1:]] if tried == 0 else inside
             asked = [solve(replace(problem, budgets=[Budget(cost=cost, limit=_above(m))])) for m in limits]
-            results = list(zip(limits, self._try(asked), strict=True))
+            results = list(zip(limits, self._try(asked, learned), strict=True))
             tried += SECTIONS
             good = [(m, t) for m, t in results if self.goal.holds(t)]
             best = min([best, *(t for _, t in good)], key=lambda t: t.costs[cost])

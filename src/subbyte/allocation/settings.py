@@ -17,6 +17,8 @@ from subbyte.arithmetic.requant import Arithmetic
 from subbyte.errors import AllocationError, unknown_name
 from subbyte.graph.ir import Graph, Node
 from subbyte.ingest.data import Preprocess
+from subbyte.quantization.learning import Learning
+from subbyte.quantization.methods import LEARNED_METHODS
 
 Tied = Literal["operands", "all", "none"]
 TIED: tuple[str, ...] = ("operands", "all", "none")
@@ -45,7 +47,11 @@ class Settings:
         trials: allocations that are tried for real in each round.
         refine: further rounds, with sensitivities measured around the best allocation of the round before.
         margin: share by which the loss of ``like`` must be undercut on the judged samples; the answer is chosen on
-            them, so on others it does a little worse.
+            them, so on others it does a little worse. Below 0 it is the share by which the loss may be above: answers
+            that differ little change their class as the root of the loss, so -0.2 is a tenth more disagreements.
+        finish: methods that learn (``distill``, ..) in a last round: what they gain is spent on fewer bits. Minutes for
+            each network that is tried.
+        learning: their settings.
     """
 
     candidates: Sequence[str] = WEIGHTS
@@ -65,16 +71,21 @@ class Settings:
     trials: int = 8
     refine: int = 0
     margin: float = 0.0
+    finish: Sequence[str] = ()
+    learning: Learning = field(default_factory=Learning)
 
     def __post_init__(self) -> None:
         check_method(self.sensitivity)
+        for name in self.finish:
+            if name not in LEARNED_METHODS:
+                raise AllocationError(*unknown_name("method that learns", name, LEARNED_METHODS))
         if self.tied not in TIED:
             raise AllocationError(*unknown_name("kind of tie", self.tied, TIED))
         if self.trials < 2 or self.refine < 0:
             seen = f"{self.trials} trials, {self.refine} further rounds"
             raise AllocationError(seen, "a round tries 2 allocations or more; rounds are counted from 0", "allow more")
-        if not 0 <= self.margin < 1:
-            raise AllocationError(f"margin is {self.margin}", "a margin is a share from 0 to below 1", "correct it")
+        if not -1 <= self.margin < 1:
+            raise AllocationError(f"margin is {self.margin}", "a margin is a share from -1 to below 1", "correct it")
 
     def options(self, layers: Sequence[Node]) -> dict[str, tuple[Candidate, ...]]:
         """Candidates by layer name.

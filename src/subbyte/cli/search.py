@@ -41,6 +41,8 @@ class Allocating:
         compare: recipes to try beside, separated by commas.
         trials: networks tried for real in each round, at most.
         refine: further rounds around the best network of the round before.
+        finish: methods that learn in a last round, separated by commas: distill, adaround, block_reconstruction. What
+            they gain is spent on fewer bits; each network tried takes minutes.
         executor: local, processes or ray; processes:4 says how many workers.
         journal: file that results go to as they come; with it an interrupted search goes on where it stopped.
         arithmetic: how accumulators are rescaled.
@@ -57,6 +59,7 @@ class Allocating:
     compare: str = ""
     trials: int = 8
     refine: int = 0
+    finish: str = ""
     executor: str = "local"
     journal: Path | None = None
     arithmetic: Literal["m31", "m15", "shift"] = "m31"
@@ -78,6 +81,7 @@ class Allocating:
             "candidates": _listed(self.candidates) or WEIGHTS,
             "activations": _listed(self.activations),
             "compare": _listed(self.compare),
+            "finish": _listed(self.finish),
             "seed": checked_seed(self.seed),
         }
         return Settings(**given, pinned=dict(_pinned(p) for p in self.pin), preprocess=preprocess)

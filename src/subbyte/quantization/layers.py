@@ -40,7 +40,7 @@ from subbyte.quantization.recipe import METHODS
 from subbyte.quantization.resolve import LayerChoice, is_low
 from subbyte.quantization.scarcity import Scarce, warn_scarce
 from subbyte.quantization.scheme import Scheme
-from subbyte.quantization.weights import Reals, affine_weight, fit_bias, quantize_layer_weight
+from subbyte.quantization.weights import Reals, affine_weight, fit_bias, least_scale, quantize_layer_weight
 
 if TYPE_CHECKING:
     import torch
@@ -282,8 +282,12 @@ class _Walk:
 
         if self.steps and (windows := sum(y[..., 0].numel() for y in exact)) < weight[0].size:
             self.scarce.append(Scarce(node.name, windows, weight[0].size))
-        problem = Problem(find_moments=lambda: measure(op, weight.shape, operand, exact), find_scales=scaled)
         state = State(weight=weight, tensor=scaled(weight, None))
+        problem = Problem(
+            find_moments=lambda: measure(op, weight.shape, operand, exact),
+            find_scales=scaled,
+            least_scale=None if scheme.arithmetic == "shift" else least_scale(bias, s_x, state.tensor),
+        )
         for step in self.steps:
             state = step(problem, state)
         return state.weight, LayerWeights(weight=state.tensor, bias=bias, reals=state.weight)

@@ -100,15 +100,19 @@ def snap_weight_scale(weight: npt.NDArray[np.float32], tensor: QTensor, s_x: flo
 
 def fit_bias(weight: npt.NDArray[np.float32], tensor: QTensor, bias: Reals, s_x: float) -> QTensor:
     """The tensor with scales doubled where |bias| would pass BIAS_LIMIT; other channels keep their codes."""
-    needed = np.abs(bias) / (tensor.scale.astype(np.float64) * s_x) / BIAS_LIMIT
-    if tensor.scale.ndim == 0:
-        needed = needed.max(initial=0.0)
+    needed = least_scale(bias, s_x, tensor) / tensor.scale.astype(np.float64)
     if np.all(needed <= 1):
         return tensor
     doublings = np.ceil(np.log2(np.maximum(needed, 1.0)))
     raised = _rescale(weight, tensor, tensor.scale.astype(np.float64) * np.exp2(doublings))
     kept = np.broadcast_to((needed <= 1).reshape(-1, *(1,) * (weight.ndim - 1)), weight.shape)
     return replace(raised, codes=np.where(kept, tensor.codes, raised.codes))
+
+
+def least_scale(bias: Reals, s_x: float, tensor: QTensor) -> Reals:
+    """Below which |bias| would pass BIAS_LIMIT, shaped like the tensor's scale."""
+    each = np.abs(bias) / s_x / BIAS_LIMIT
+    return np.asarray(each.max(initial=0.0)) if tensor.scale.ndim == 0 else each
 
 
 def affine_weight(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -126,6 +127,63 @@ def test_gptq_in_blocks_is_gptq_column_by_column(rng, k, monkeypatch):
     monkeypatch.setattr(gptq, "BLOCK", 1)
     single = WEIGHT_METHODS["gptq"](p, start(p, weight)).tensor.codes
     assert np.mean(blocked != single) < 0.01  # sums in another order may tip a tie
+
+
+@pytest.mark.parametrize("name", ["ternary", "binary", "int2", "levels5"])
+@pytest.mark.parametrize("free", [True, False])
+def test_descent_never_makes_it_worse_and_comes_nearer_the_best_codes(rng, name, free):
+    """Every choice of codes of one small channel is tried; the error is the damped one that it goes down."""
+    format_ = get_format(name)
+    gains, near = [], 0
+    for _ in range(12):
+        x = torch.from_numpy(correlated(rng, 400, 5))
+        weight = rng.standard_normal((1, 5)).astype(np.float32)
+        found = measure(Linear(), weight.shape, [x], [x @ torch.from_numpy(weight).T])
+        damped = replace(found, gram=found.gram + 0.01 * found.power * np.eye(5))
+        p = replace(problem(found, name), least_scale=np.zeros(1) if free else None)
+        fed = WEIGHT_METHODS["gptq"](p, start(p, weight))
+        moved = WEIGHT_METHODS["descent"](p, fed)
+        before, after = (drift(damped, s.tensor.dequantize(), weight) for s in (fed, moved))
+        assert after <= before * (1 + 1e-6)
+        gains.append(after / max(before, 1e-12))
+        if not free:
+            np.testing.assert_array_equal(moved.tensor.scale, fed.tensor.scale)
+            scale = float(fed.tensor.scale[0])
+            choices = itertools.product((format_.values - int(fed.tensor.zero_point[0])) * scale, repeat=5)
+            near += after < 1.3 * min(drift(damped, np.array([c]), weight) for c in choices)
+    assert not free or min(gains) < 0.9, "something moved"
+    assert free or near >= 6
+
+
+def test_descent_in_blocks_is_descent_column_by_column(rng, monkeypatch):
+    from subbyte.quantization.methods import descent
+
+    x = torch.from_numpy(correlated(rng, 900, 130))
+    weight = rng.standard_normal((5, 130)).astype(np.float32)
+    found = measure(Linear(), weight.shape, [x], [x @ torch.from_numpy(weight).T])
+    p = replace(problem(found, "ternary"), least_scale=np.zeros(5))
+    monkeypatch.setattr(descent, "SWEEPS", 1)  # a tie that tips leads elsewhere in later sweeps
+    blocked = WEIGHT_METHODS["descent"](p, start(p, weight)).tensor
+    monkeypatch.setattr(descent, "BLOCK", 1)
+    single = WEIGHT_METHODS["descent"](p, start(p, weight)).tensor
+    assert np.mean(blocked.codes != single.codes) < 0.01
+    np.testing.assert_allclose(blocked.scale, single.scale, rtol=0.01)
+
+
+def test_descent_keeps_scales_that_biases_need_and_formats_of_many_levels(rng):
+    x = torch.from_numpy(correlated(rng, 400, 9))
+    weight = rng.standard_normal((4, 9)).astype(np.float32)
+    found = measure(Linear(), weight.shape, [x], [x @ torch.from_numpy(weight).T])
+    p = problem(found, "ternary")
+    begun = start(p, weight)
+    free = WEIGHT_METHODS["descent"](replace(p, least_scale=np.zeros(4)), begun).tensor.scale
+    least = 1.2 * free.astype(np.float64)
+    held = WEIGHT_METHODS["descent"](replace(p, least_scale=least), replace(begun, tensor=replace(
+        begun.tensor, scale=(1.1 * least).astype(np.float32)))).tensor.scale  # fmt: skip
+    assert np.all(held >= least * (1 - 1e-6))
+    p = replace(problem(found, "int4"), least_scale=np.zeros(4))
+    begun = start(p, weight)
+    assert WEIGHT_METHODS["descent"](p, begun) is begun
 
 
 def test_groups_are_independent_problems(rng):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from subbyte.quantization.methods import gptq, refit, rescale
+from subbyte.quantization.methods import descent, gptq, refit, rescale
 from subbyte.quantization.methods.absorption import bias_absorption
 from subbyte.quantization.methods.analytic_bias import analytic_bias_correction
 from subbyte.quantization.methods.batch_norm import batch_norm_reestimation
@@ -43,7 +43,12 @@ GRAPH_METHODS: Mapping[str, GraphMethod] = {
 CLIPPING = "output_error_clipping"
 """Ranges of low-bit activations moved behind calibration (see ``quantization/clipping.py``)."""
 
-WEIGHT_METHODS: Mapping[str, Method] = {"refit": refit.refit, "rescale": rescale.rescale, "gptq": gptq.gptq}
+WEIGHT_METHODS: Mapping[str, Method] = {
+    "refit": refit.refit,
+    "rescale": rescale.rescale,
+    "gptq": gptq.gptq,
+    "descent": descent.descent,
+}
 """Steps from a layer's trained weights to its codes."""
 
 BIAS_CORRECTION = "bias_correction"

@@ -23,10 +23,12 @@ class Problem:
     Attributes:
         find_moments: measures the layer's data; called once, by the first method that asks.
         find_scales: (weights, importance or None) to the nearest codes under freshly chosen scales.
+        least_scale: down to which scales may move, shaped like them; None where they stay as they were chosen.
     """
 
     find_moments: Callable[[], Moments]
     find_scales: Callable[[npt.NDArray[np.float32], Reals | None], QTensor]
+    least_scale: Reals | None = None
 
     @cached_property
     def moments(self) -> Moments:
