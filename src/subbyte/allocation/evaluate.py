@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from subbyte.allocation.costs import packed_bytes, peak_activation_bytes, weight_count
 from subbyte.allocation.divergence import distance
-from subbyte.allocation.plan import recipe_of
+from subbyte.allocation.plan import finished, recipe_of
 from subbyte.allocation.problem import Candidate
 from subbyte.allocation.samples import FIT
 from subbyte.allocation.workbench import Workbench, integer_answers
@@ -86,7 +86,8 @@ def allocation_task(
     learning: Learning | None = None,
 ) -> TrialTask:
     """The task that tries an allocation; with methods that learn at the end, if any are given."""
-    recipe = recipe_of(choice, bench.graph, name or "search", finish, learning)
+    recipe = recipe_of(choice, bench.graph, name or "search")
+    recipe = finished(recipe, bench.graph, finish, learning or recipe.learning, bench.samples.synthetic)
     return TrialTask(recipe, name or " + ".join(finish), seed)
 
 

@@ -19,21 +19,13 @@ from subbyte.quantization.resolve import resolve
 _BASE = "w8a8"
 
 
-def recipe_of(
-    choice: Mapping[str, Candidate],
-    graph: Graph,
-    name: str = "search",
-    finish: Sequence[str] = (),
-    learning: Learning | None = None,
-) -> Recipe:
+def recipe_of(choice: Mapping[str, Candidate], graph: Graph, name: str = "search") -> Recipe:
     """A recipe that gives every layer its candidate.
 
     Args:
         choice: candidate by layer name; layers that are not named get 8 bits.
         graph: prepared float graph.
         name: of the recipe.
-        finish: methods that learn, behind the usual ones.
-        learning: their settings.
 
     Raises:
         AllocationError: two layers cannot be told apart by name and module path.
@@ -57,9 +49,15 @@ def recipe_of(
                 "layers are told apart by their names",
                 "give the modules of the network different names",
             )
-    if not finish:
+    return recipe
+
+
+def finished(recipe: Recipe, graph: Graph, methods: Sequence[str], learning: Learning, synthetic: bool) -> Recipe:
+    """The recipe with methods that learn behind its usual ones; the same one where there are none."""
+    if not methods:
         return recipe
-    return replace(recipe, methods=(*default_methods(resolved), *finish), learning=learning or Learning())
+    usual = default_methods(resolve(recipe, graph), synthetic)
+    return replace(recipe, methods=(*usual, *methods), learning=learning)
 
 
 def to_toml(recipe: Recipe, comments: tuple[str, ...] = ()) -> str:
