@@ -16,8 +16,8 @@ def trial(agreement: float, loss: float) -> Trial:
     return Trial(choice={}, loss=loss, agreement=agreement, drop=math.nan, sqnr_db=20.0, costs={"bytes": 1.0}, name="x")
 
 
-def goal(samples: int, margin: float = 0.0, agreement: float = 96.0) -> Goal:
-    return Goal(budgets={}, wants_like=True, like=trial(agreement, 0.01), samples=samples, margin=margin)
+def goal(samples: int, tolerance: float = 0.0, agreement: float = 96.0) -> Goal:
+    return Goal(budgets={}, wants_like=True, like=trial(agreement, 0.01), samples=samples, tolerance=tolerance)
 
 
 def test_agreement_may_fall_by_one_standard_error():
@@ -33,10 +33,14 @@ def test_one_sample_may_always_differ():
     assert not goal(100, agreement=100.0).holds(trial(98.0, 0.01))
 
 
-def test_loss_is_undercut_by_the_margin():
+def test_loss_may_be_worth_a_share_of_the_standard_error():
+    """A point beside 4 that disagree: (1 + tolerance / 4) ** 2 of the loss."""
     assert not goal(768).holds(trial(99.0, 0.0101))
-    assert goal(768, margin=0.2).holds(trial(96.0, 0.0079))
-    assert "0.008" in goal(768, margin=0.2).broken(trial(96.0, 0.0081))[0]
+    assert goal(768, tolerance=0.5).holds(trial(96.0, 0.01265))
+    assert "0.01266" in goal(768, tolerance=0.5).broken(trial(96.0, 0.0127))[0]
+    assert not goal(76_800, tolerance=0.5).holds(trial(96.0, 0.0104)), "more samples tell more"
+    assert goal(768, tolerance=-0.5).holds(trial(96.0, 0.0076))
+    assert not goal(768, tolerance=-0.5).holds(trial(96.0, 0.0077))
 
 
 def test_networks_without_classes_are_held_by_their_loss():
@@ -44,7 +48,7 @@ def test_networks_without_classes_are_held_by_their_loss():
     assert len(goal(100, agreement=math.nan).broken(trial(math.nan, 0.02))) == 1
 
 
-@pytest.mark.parametrize("margin", [-1.1, 1.0, math.nan])
-def test_margins_are_shares(margin):
-    with pytest.raises(AllocationError, match="margin"):
-        Settings(margin=margin)
+@pytest.mark.parametrize("tolerance", [-1.1, 1.1, math.nan])
+def test_tolerances_that_mean_nothing(tolerance):
+    with pytest.raises(AllocationError, match="tolerance"):
+        Settings(tolerance=tolerance)

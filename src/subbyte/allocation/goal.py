@@ -29,7 +29,7 @@ class Goal:
         like: a trial that the answer must not be worse than: in loss, and in agreement as far as the judged samples can
             tell (one standard error of the difference).
         samples: how many are judged.
-        margin: share by which ``like``'s loss must be undercut; below 0, by which it may be above.
+        tolerance: see ``Settings``.
         minimise: the cost that is made small where only promises are given.
 
     Raises:
@@ -42,7 +42,7 @@ class Goal:
     wants_like: bool = False
     like: Trial | None = None
     samples: int = 1
-    margin: float = 0.0
+    tolerance: float = 0.0
     minimise: str = "bytes"
 
     def __post_init__(self) -> None:
@@ -92,16 +92,23 @@ class Goal:
             words.append(f"agreement {trial.agreement:.2f} % is below {self.min_agreement:g} %")
         if self.max_drop is not None and self.lost(trial) > self.max_drop + 1e-9:
             words.append(f"{self._lost_words(trial)} is above {self.max_drop:g} points")
-        if self.like is not None and trial.agreement < (least := self._least_agreement(self.like.agreement)):
+        if self.like is not None and trial.agreement < (least := self.like.agreement - self._error(self.like)):
             words.append(f"agreement {trial.agreement:.2f} % is clearly below that of {self.like.name}, {least:.2f} %")
-        if self.like is not None and trial.loss > (bound := (1 - self.margin) * self.like.loss):
+        if self.like is not None and trial.loss > (bound := self._most_loss(self.like)):
             words.append(f"loss {trial.loss:.4g} is above {bound:.4g}, from {self.like.loss:.4g} of {self.like.name}")
         return words
 
-    def _least_agreement(self, agreement: float) -> float:
-        """What is not clearly less: one standard error of a difference below, or one sample; NaN for no classes."""
-        p = agreement / 100
-        return agreement - 100 * max(math.sqrt(2 * p * (1 - p) / self.samples), 1 / self.samples)
+    def _error(self, like: Trial) -> float:
+        """One standard error of a difference of agreements in points, or one sample; NaN for no classes."""
+        p = like.agreement / 100
+        return 100 * max(math.sqrt(2 * p * (1 - p) / self.samples), 1 / self.samples)
+
+    def _most_loss(self, like: Trial) -> float:
+        """The loss at which disagreements, which grow as its root, are ``tolerance`` standard errors more."""
+        if math.isnan(like.agreement):
+            return like.loss
+        missed = max(100 - like.agreement, 100 / self.samples)
+        return like.loss * max(1 + self.tolerance * self._error(like) / missed, 0.0) ** 2
 
     @staticmethod
     def lost(trial: Trial) -> float:

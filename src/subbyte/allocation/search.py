@@ -86,7 +86,7 @@ def search(
         max_drop=max_drop,
         min_agreement=min_agreement,
         wants_like=like is not None,
-        margin=chosen.margin,
+        tolerance=chosen.tolerance,
         minimise=chosen.minimise,
     )
     executor = get_executor(chosen.executor)

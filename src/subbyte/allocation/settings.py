@@ -46,9 +46,9 @@ class Settings:
         compare: recipes that are tried beside, for the table and the plot.
         trials: allocations that are tried for real in each round.
         refine: further rounds, with sensitivities measured around the best allocation of the round before.
-        margin: share by which the loss of ``like`` must be undercut on the judged samples; the answer is chosen on
-            them, so on others it does a little worse. Below 0 it is the share by which the loss may be above: answers
-            that differ little change their class as the root of the loss, so -0.2 is a tenth more disagreements.
+        tolerance: of ``like``: how many standard errors of the judged agreement its loss may be worth more. Answers
+            change their class as the root of the loss, so the loss tells of disagreements too few to count. 0: not more
+            loss; below 0: less, because the answer is chosen on the judged samples and does a little worse on others.
         finish: methods that learn (``distill``, ..) in a last round: what they gain is spent on fewer bits. Minutes for
             each network that is tried.
         learning: their settings.
@@ -70,7 +70,7 @@ class Settings:
     compare: Sequence[str] = ()
     trials: int = 8
     refine: int = 0
-    margin: float = 0.0
+    tolerance: float = 0.0
     finish: Sequence[str] = ()
     learning: Learning = field(default_factory=Learning)
 
@@ -84,8 +84,9 @@ class Settings:
         if self.trials < 2 or self.refine < 0:
             seen = f"{self.trials} trials, {self.refine} further rounds"
             raise AllocationError(seen, "a round tries 2 allocations or more; rounds are counted from 0", "allow more")
-        if not -1 <= self.margin < 1:
-            raise AllocationError(f"margin is {self.margin}", "a margin is a share from -1 to below 1", "correct it")
+        if not -1 <= self.tolerance <= 1:
+            seen, rule = f"tolerance is {self.tolerance}", "a tolerance is -1 to 1 standard errors"
+            raise AllocationError(seen, rule, "correct it")
 
     def options(self, layers: Sequence[Node]) -> dict[str, tuple[Candidate, ...]]:
         """Candidates by layer name.
