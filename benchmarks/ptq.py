@@ -53,6 +53,7 @@ STACKS: dict[str, tuple[str, ...] | None] = {
     "batch_norm_reestimation": ("batch_norm_reestimation",),
     "equalized": ("equalization", "bias_absorption", "analytic_bias_correction"),
     "refit_rescale_gptq": WITHOUT_DESCENT,
+    "visible_bias": (*(m for m in METHODS if m != "bias_correction"), "visible_bias_correction"),
     "smoothing_default": ("smoothing", *WITHOUT_DESCENT),
     "clipping": ("output_error_clipping",),
     "clipping_default": ("output_error_clipping", *WITHOUT_DESCENT),
