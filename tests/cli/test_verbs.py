@@ -45,7 +45,7 @@ def test_quantize_writes_a_model(files, tmp_path, capsys):
 def test_methods_may_be_chosen(files, tmp_path, capsys):
     options = ["--data", files.data, "--recipe", "w2a8_first_last_same", "--scale", "1/255", "--quiet"]
     found = []
-    for i, more in enumerate([[], ["--methods", ""], ["--methods", "refit, rescale,gptq,bias_correction"]]):
+    for i, more in enumerate([[], ["--methods", ""], ["--methods", "refit, rescale,gptq,descent,bias_correction"]]):
         call(capsys, "quantize", files.float, tmp_path / f"{i}.subbyte", *options, *more)
         found.append((tmp_path / f"{i}.subbyte").read_bytes())
     assert found[0] == found[2] != found[1]
