@@ -21,7 +21,7 @@ SOURCES := $(shell find src native cmake CMakeLists.txt CMakePresets.json pyproj
 TOOLS   := $(STAMPS)/tools-$(call digest,pyproject.toml constraints.txt)
 PACKAGE := $(STAMPS)/package-$(shell echo $(SOURCES) | cat - $(SOURCES) constraints.txt | cksum | cut -d ' ' -f 1)
 
-.PHONY: demo demo-search test test-all lint bench bench-ptq bench-search bench-zeroshot bench-cpu format sanitize setup-arm test-arm install clean help
+.PHONY: demo demo-search test test-all lint bench bench-ptq bench-formats bench-search bench-zeroshot bench-cpu format sanitize setup-arm test-arm install clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -51,6 +51,9 @@ bench: bench-cpu  ## speed: every target, in one run of less than 30 minutes; wr
 
 bench-ptq: $(PACKAGE)  ## accuracy of every recipe and method on the real networks of ../shared/data; writes docs/results
 	$(BIN)/python -m benchmarks.ptq
+
+bench-formats: $(PACKAGE)  ## every weight format and operand format on six real networks; writes docs/results/formats.md
+	$(BIN)/python -m benchmarks.formats
 
 bench-zeroshot: $(PACKAGE)  ## calibration without data beside calibration with it; writes docs/results/zeroshot.md
 	$(BIN)/python -m benchmarks.zeroshot

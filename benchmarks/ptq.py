@@ -139,12 +139,12 @@ def evaluate(net: Net, recipes: list[str], stacks: list[str], peers: list[str]) 
     labels = [f.y for f in folds]
     rows: dict[str, Any] = {"float32": score(exact, exact, labels)}
     for method in peers:
-        rows[method] = _row(partial(_peer, net, method), folds, exact)
+        rows[method] = folded(partial(_peer, net, method), folds, exact)
         print(net.name, method, json.dumps(rows[method]), flush=True)
     for recipe in recipes:
         for stack in stacks:
             name = recipe if stack == "default" else f"{recipe} {stack}"
-            rows[name] = _row(partial(_ours, model, recipe, STACKS[stack]), folds, exact)
+            rows[name] = folded(partial(quantized, model, recipe, STACKS[stack]), folds, exact)
             print(net.name, name, json.dumps(rows[name]), flush=True)
     return rows
 
@@ -153,7 +153,8 @@ Made = tuple[Floats, int, float]
 """Outputs, bytes of the file, seconds to quantize."""
 
 
-def _row(make: Callable[[Fold], Made], folds: list[Fold], exact: list[Floats]) -> dict[str, Any]:
+def folded(make: Callable[[Fold], Made], folds: list[Fold], exact: list[Floats]) -> dict[str, Any]:
+    """The row of what ``make`` makes of each fold; bytes and seconds are of the first."""
     made = [make(fold) for fold in folds]
     row = score([m[0] for m in made], exact, [f.y for f in folds])
     return {**row, "bytes": made[0][1], "seconds": round(made[0][2], 1)}
@@ -167,7 +168,8 @@ def _peer(net: Net, method: str, fold: Fold) -> Made:
         return run(fold.x), Path(folder, f"{method}.onnx").stat().st_size, seconds
 
 
-def _ours(model: sb.Graph, recipe: str, methods: tuple[str, ...] | None, fold: Fold) -> Made:
+def quantized(model: sb.Graph, recipe: str, methods: tuple[str, ...] | None, fold: Fold) -> Made:
+    """One fold under a recipe, on the native engine; None takes the default methods."""
     begin = time.perf_counter()
     q = sb.quantize(model, fold.calibration, recipe=replace(load_recipe(recipe), methods=methods))
     seconds = time.perf_counter() - begin
