@@ -130,6 +130,7 @@ def net_bytes(net: Net, options: argparse.Namespace) -> dict[str, Any]:
     low, high = interval(same["found"].astype(float) - same["uniform"])
     row = {
         "samples": len(same["found"]),
+        "tolerance": TOLERANCE,
         "agreement": {name: 100 * float(s.mean()) for name, s in same.items()},
         "interval": [low, high],
         "loss": {name: float(np.mean([f["loss"][name] for f in folds])) for name in same},
@@ -237,11 +238,14 @@ def bytes_table(rows: Mapping[str, Any], rival: str) -> list[str]:
     for name, r in rows.items():
         size, same, loss = r["bytes"], r["agreement"], r["loss"]
         low, high = r["interval"]
+        shown_name = name if r.get("tolerance") else f"{name} †"
         lines.append(
-            f"| {name} | {size['uniform']:,.0f} | {size['found']:,.0f} | {r['ratio']:.3f} | {same['uniform']:.2f} | "
+            f"| {shown_name} | {size['uniform']:,.0f} | {size['found']:,.0f} | {r['ratio']:.3f} | {same['uniform']:.2f} | "
             f"{same['found']:.2f} | {low:+.2f} .. {high:+.2f} | {loss['uniform']:.4f} | {loss['found']:.4f} | "
             f"{r['seconds']:.0f} |"
         )
+    if not all(r.get("tolerance") for r in rows.values()):
+        lines += ["", "† Searched before losses had a tolerance and codes were moved by coordinate descent."]
     means = [n for n, r in rows.items() if r["agreement"]["found"] >= r["agreement"]["uniform"]]
     return [
         *lines,
