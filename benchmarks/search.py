@@ -238,9 +238,9 @@ def bytes_table(rows: Mapping[str, Any], rival: str) -> list[str]:
     for name, r in rows.items():
         size, same, loss = r["bytes"], r["agreement"], r["loss"]
         low, high = r["interval"]
-        shown_name = name if r.get("tolerance") else f"{name} †"
+        label = name if r.get("tolerance") else f"{name} †"
         lines.append(
-            f"| {shown_name} | {size['uniform']:,.0f} | {size['found']:,.0f} | {r['ratio']:.3f} | {same['uniform']:.2f} | "
+            f"| {label} | {size['uniform']:,.0f} | {size['found']:,.0f} | {r['ratio']:.3f} | {same['uniform']:.2f} | "
             f"{same['found']:.2f} | {low:+.2f} .. {high:+.2f} | {loss['uniform']:.4f} | {loss['found']:.4f} | "
             f"{r['seconds']:.0f} |"
         )
