@@ -1,5 +1,6 @@
 import os
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -52,6 +53,21 @@ def test_tasks_of_a_killed_worker_are_tried_again(executor, tmp_path):
     shared = {**SHARED, "folder": str(tmp_path), "deadly": 1}
     assert dict(executor.run(jobs.dies_once, shared, [0, 1, 2])) == {0: 506.0, 1: 507.0, 2: 508.0}
     assert (tmp_path / "tried_1").exists()
+
+
+def test_no_worker_dies_of_a_task_before_all_have_started(tmp_path, monkeypatch):
+    from concurrent.futures import ProcessPoolExecutor
+
+    start = ProcessPoolExecutor._spawn_process
+
+    def late(pool):
+        if pool._processes:
+            time.sleep(1.0)  # in which the first one must not get its deadly task
+        start(pool)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "_spawn_process", late)
+    shared = {**SHARED, "folder": str(tmp_path), "deadly": 0}
+    assert dict(Processes(2).run(jobs.dies_once, shared, [0, 1, 2])) == {0: 506.0, 1: 507.0, 2: 508.0}
 
 
 def test_workers_that_always_die_are_an_error():

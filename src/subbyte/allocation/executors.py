@@ -10,9 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from subbyte.errors import SubbyteError, unknown_name
+
+if TYPE_CHECKING:
+    from multiprocessing.synchronize import Barrier
 
 Shared = TypeVar("Shared")
 Task = TypeVar("Task")
@@ -20,6 +23,9 @@ Result = TypeVar("Result")
 
 RETRIES = 3
 """How often a task is tried again after its worker died."""
+
+START_SECONDS = 600.0
+"""In which all workers of a pool must have started."""
 
 
 class Executor(Protocol):
@@ -94,7 +100,9 @@ class Processes:
         # spawned process would load torch again.
         context = get_context("forkserver")
         context.set_forkserver_preload(["torch", "subbyte.quantization.layers"])
-        pool = ProcessPoolExecutor(workers, context, initializer=_receive, initargs=(shared,))
+        # No task begins before all workers are there: a pool in which one dies while another starts waits for ever.
+        together = context.Barrier(workers)
+        pool = ProcessPoolExecutor(workers, context, initializer=_receive, initargs=(shared, together))
         try:
             futures = {pool.submit(_in_worker, function, task): number for number, task in dict(tasks).items()}
             for future in as_completed(futures):
@@ -186,9 +194,10 @@ _shared: Any = None
 """In a worker process: what all tasks of its job read."""
 
 
-def _receive(shared: Any) -> None:
+def _receive(shared: Any, together: Barrier) -> None:
     global _shared  # noqa: PLW0603 - the only state that outlives a task in a worker
     _shared = shared
+    together.wait(START_SECONDS)
 
 
 def _in_worker(function: Callable[[Any, Any], Any], task: Any) -> Any:
