@@ -198,7 +198,7 @@ def page(results: Mapping[str, Any]) -> str:
         lines += bytes_table(results[question], rival) if question in results else []
     if rows := results.get("latency"):
         lines += latency_table(rows)
-    for name, row in results.get("bytes", {}).items():
+    for name, row in {**results.get("bytes_first_last", {}), **results.get("bytes", {})}.items():
         lines += frontier(name, row)
     return "\n".join(lines) + "\n"
 
@@ -288,7 +288,8 @@ def latency_table(rows: Mapping[str, Any]) -> list[str]:
 
 def frontier(name: str, row: Mapping[str, Any]) -> list[str]:
     """What was tried, by size."""
-    lines = [f"## {name}", "", f"![frontier](search/{name}.svg)", ""]
+    picture = [f"![frontier](search/{name}.svg)", ""] if (PICTURES / f"{name}.svg").exists() else []
+    lines = [f"## {name}", "", *picture]
     lines += ["| tried | bytes | bits per weight | loss (judged) | agreement % (judged) |", "|---|--:|--:|--:|--:|"]
     for t in sorted(row["trials"], key=lambda t: float(t["bytes"])):
         lines.append(f"| {t['name'] or 'allocation'} | {t['bytes']:,.0f} | {t['bits']:.2f} | {t['loss']:.4f} | "
