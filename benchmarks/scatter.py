@@ -1,4 +1,4 @@
-"""Points over two panels side by side, as SVG written by hand; hovering over a point tells its name."""
+"""Points over two panels side by side, as SVG; hovering over a point tells its name."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from subbyte.allocation.plot import Axis
+from subbyte.allocation.svg import Axis, document, frame
 
 WIDTH, HEIGHT = 960, 420
 TOP, BOTTOM, GAP, RIGHT = 66, 50, 70, 16
-_INK, _PALE, _ENVELOPE = "#222", "#ddd", "#999"
+_ENVELOPE = "#999"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +45,10 @@ def scatter_svg(
         margin = 0.04 * (max(ys) - min(ys)) or 1.0
         x = Axis(*x_range, left, left + wide)
         y = Axis(min(ys) - margin, max(ys) + margin, HEIGHT - BOTTOM, TOP)
-        parts += _frame(x, y, x_name, y_name)
+        parts += frame(x, y, x_name, y_name)
         parts.append(_best(x, y, [(p.x, p.ys[number]) for p in points if envelope in p.group]))
         parts += [_dot(x(p.x), y(p.ys[number]), p, p.ys[number], colours[p.group]) for p in points]
-    body = "\n".join(parts)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
-        f'font-family="sans-serif" font-size="12" fill="{_INK}">\n<rect width="100%" height="100%" fill="white"/>\n'
-        f"{body}\n</svg>\n"
-    )
+    return document(WIDTH, HEIGHT, parts)
 
 
 def _legend(colours: Mapping[str, str], points: Sequence[Point]) -> list[str]:
@@ -62,26 +57,6 @@ def _legend(colours: Mapping[str, str], points: Sequence[Point]) -> list[str]:
         parts.append(f'<circle cx="{at:.0f}" cy="42" r="4" fill="{colours[group]}"/>')
         parts.append(f'<text x="{at + 8:.0f}" y="46">{escape(group)}</text>')
         at += 24 + 6.2 * len(group)
-    return parts
-
-
-def _frame(x: Axis, y: Axis, x_name: str, y_name: str) -> list[str]:
-    parts = []
-    for tick in x.ticks():
-        at = x(tick)
-        parts.append(f'<path d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}" stroke="{_PALE}"/>')
-        parts.append(f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{tick:g}</text>')
-    for tick in y.ticks():
-        at = y(tick)
-        parts.append(f'<path d="M{x.start:.1f} {at:.1f}H{x.stop:.1f}" stroke="{_PALE}"/>')
-        parts.append(f'<text x="{x.start - 8:.1f}" y="{at + 4:.1f}" text-anchor="end">{tick:g}</text>')
-    middle, side = (TOP + HEIGHT - BOTTOM) / 2, x.start - 44
-    parts.append(
-        f'<text x="{side:.0f}" y="{middle:.0f}" text-anchor="middle" '
-        f'transform="rotate(-90 {side:.0f} {middle:.0f})">{escape(y_name)}</text>'
-    )
-    across = (x.start + x.stop) / 2
-    parts.append(f'<text x="{across:.0f}" y="{HEIGHT - 12}" text-anchor="middle">{escape(x_name)}</text>')
     return parts
 
 

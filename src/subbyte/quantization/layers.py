@@ -97,7 +97,7 @@ def _elements(graph: Graph, value: str) -> int:
 
 
 def default_methods(choices: Mapping[str, LayerChoice], synthetic: bool = False) -> tuple[str, ...]:
-    """Bias correction alone where every layer has 8 bits; the whole stack where one has fewer."""
+    """Bias correction alone where no layer is low in levels; the whole stack where one is."""
     low = any(is_low(c.weights) or is_low(c.operand) for c in choices.values())
     return suited(METHODS if low else (BIAS_CORRECTION,), synthetic)
 
