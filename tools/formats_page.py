@@ -20,7 +20,8 @@ _INTRODUCTION = """\
 <!-- made by tools/formats_page.py: change the code, then run it again -->
 
 A format is a table of integers in code order; `real = scale * (table[code] - zero_point)`. Bits, symmetry, packing and
-the roles that a format may play follow from the table. `subbyte formats` lists them, `subbyte formats int4` shows one.
+the roles that a format may play follow from the table. `subbyte formats` prints the cards below, then the
+tables (`--brief`: only these); `subbyte formats int4` prints one card.
 """
 
 _NEW_FORMAT = """\

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from subbyte.cli import main
+from subbyte.formats.cards import cards
 from subbyte.model import load
 from subbyte.names import printable
 
@@ -133,6 +134,12 @@ def test_formats(capsys):
     assert all((p["activations"] // 2) * (p["weights"] // 2) <= 127 for p in facts["pairs"])
     text = call(capsys, "formats")
     assert "x31_w17" in text
+    for c in cards():  # a card each, in full
+        assert c.to_text() in text
+    brief = call(capsys, "formats", "--brief")
+    assert "x31_w17" in brief
+    assert "source:" not in brief
+    assert text.endswith(brief)
     assert ask(capsys, "formats", "levels9")["levels"] == 9
     assert "levels9" in call(capsys, "formats", "levels9")
 

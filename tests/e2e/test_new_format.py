@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import subbyte as sb
+from subbyte.arithmetic import boundary
 from subbyte.cli import main
 from subbyte.formats import Format, format_names, get_format, register_format, unregister_format
 from tests.e2e.executors import check_agreement
 from tests.e2e.format_nets import LAYERS, float_net, samples
+
+ROOT = Path(__file__).resolve().parents[2]
 
 STRANGER = """
 import sys
@@ -75,6 +81,37 @@ def _run_elsewhere(folder, x) -> None:
     done = subprocess.run(words, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "six -2 -1 0 1 2 4 False False\n"
+
+
+def examples_of(document: str) -> list[str]:
+    """The blocks of code in a document, fenced or indented, that register a format out of nothing."""
+    text = (ROOT / document).read_text(encoding="utf8")
+    fenced = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    indented = re.findall(r"(?:^    \S.*\n|^    {2,}.*\n)+", text, re.MULTILINE)
+    blocks = [textwrap.dedent(block) for block in (*fenced, *indented)]
+    return [b for b in blocks if "register_format(Format(" in b]
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "src/subbyte/formats/README.md", "docs/formats.md"])
+def test_what_documents_tell_contributors_to_write_is_all_it_takes(document):
+    """The block as it is printed there, run as a file, then the recipe that the text promises."""
+    (block,) = examples_of(document)
+    assert "six" not in format_names()
+    try:
+        exec(compile(block, document, "exec"), {})
+        own = get_format("six")
+        graph = float_net("weight", own)
+        x = samples(graph)
+        q = sb.quantize(graph, x, recipe="wsix_a8_first_last_same", samples=len(x))
+        weights = [q.graph.constants[n.inputs[1]] for n in q.graph if n.name in LAYERS]
+        assert {w.format.name for w in weights} == {"six"}
+        for w in weights:
+            np.testing.assert_array_equal(own.unpack(w.pack(), w.codes.size).reshape(w.shape), w.codes)
+        expected = check_agreement(q.graph, q.encode(x))
+        kind = q.graph.types["fc"]
+        np.testing.assert_array_equal(q(x), boundary.dequantize(expected["fc"], kind.scale, kind.zero_point))
+    finally:
+        unregister_format("six")
 
 
 def test_it_is_listed(six, capsys):

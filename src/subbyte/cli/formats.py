@@ -5,12 +5,13 @@ from __future__ import annotations
 from subbyte.cli.output import show_json, show_lines, show_table
 
 
-def formats(name: str = "", /, *, json: bool = False) -> int:
-    """List the number formats and the pairs of level counts, or show one format's card.
+def formats(name: str = "", /, *, brief: bool = False, json: bool = False) -> int:
+    """Show the card of a number format, or every card, then a table of all formats and the pairs of level counts.
 
     Args:
         name: of one format, e.g. int4, levels17, ternary; all if left out.
-        json: print JSON instead of tables.
+        brief: of all formats only the tables.
+        json: print JSON instead of cards and tables.
     """
     from subbyte.formats import cards
 
@@ -26,6 +27,8 @@ def formats(name: str = "", /, *, json: bool = False) -> int:
         rules = [{**p._asdict(), "recipe": p.recipe, "mean_bits": p.mean_bits} for p in pairs]
         show_json({"names": list(cards.spellings()), "formats": [c.to_dict() for c in every], "pairs": rules})
         return 0
+    if not brief:
+        show_lines("\n\n".join(c.to_text() for c in every) + "\n")
     columns = ("format", "values", "levels", "bits", "stored bits", "weights", "activations")
     rows = [(c.name, c.table, c.levels, c.bits, c.stored_bits, c.weights, c.activations) for c in every]
     show_table("Formats", columns, rows)
