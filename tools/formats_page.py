@@ -78,6 +78,34 @@ and beside them, and at random), with these differences:
 - A NaN where every pattern is finite is an error here; ml_dtypes writes a zero of the other sign.
 """
 
+_BLOCKS = """\
+## Blocks and dynamic maps
+
+State of optimizers, and whatever else is kept and not multiplied, lies in flat blocks: one float32 magnitude per
+`block` numbers, one code each. The table is a dynamic map or any other; no layer runs on them.
+
+```python
+from subbyte.formats import dynamic_map, quantize_blocks, unpack_blocks
+
+m = quantize_blocks(momentum, dynamic_map(8), block=256)
+v = quantize_blocks(second_moment, dynamic_map(8, signed=False), rounding="keep_nonzero")
+unpack_blocks(m.pack(), m.shape, m.table).dequantize()
+```
+
+`keep_nonzero` gives the code of 0 to 0 alone: a second moment that is divided by must not vanish. Beside bitsandbytes
+0.50.2 on a CPU (`tests/formats/test_blocks.py`):
+
+- Largest magnitudes, and what codes mean under the same table, are equal bit for bit, but for -0.0, which is 0.0 here.
+- Entries of its tables are up to 2 units in the last place off the decimals that they stand for, which are rounded once
+  here: of 8 bits 0.7117188 for 0.71171874, one of 72 (without a sign: of 100). Which ones depends on the processor.
+- Its codes are looked up at a 65536th and need not be the nearest: with the signed 8-bit map 1e-6 of the largest
+  magnitude becomes 2.1e-05, here 5.5e-07; without a sign 1e-6 becomes 1.6e-05, here 7.75e-07.
+- A block of zeros has code 0 there (-0.993 times 0), here the code of 0.
+- Exactly between two values it takes the lower one (between codes 200 and 201 of its map: 200), here that at an even
+  distance from 0 (201); torchao takes the upper one.
+- An unsigned table refuses negative numbers here.
+"""
+
 _REFUSALS = """\
 ## Refusals
 
@@ -100,6 +128,7 @@ def page() -> str:
         _pairs(),
         _FLOATS,
         _floats(),
+        _BLOCKS,
         _REFUSALS,
         _refusals(),
         _NEW_FORMAT,

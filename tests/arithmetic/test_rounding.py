@@ -18,8 +18,11 @@ def exact(x: float, rounding: str) -> int:
     value = Fraction(x)
     below = math.floor(value)
     half = value - below - Fraction(1, 2)
+    if rounding == "keep_nonzero" and 0 < abs(value) <= Fraction(1, 2):
+        return 1 if value > 0 else -1
     up = {
         "half_even": half > 0 or (half == 0 and below % 2 == 1),
+        "keep_nonzero": half > 0 or (half == 0 and below % 2 == 1),
         "half_up": half >= 0,
         "half_away": half > 0 or (half == 0 and value > 0),
         "floor": False,
@@ -80,3 +83,7 @@ def test_stochastic_without_seed_is_refused() -> None:
 def test_unknown_name_is_refused_with_near_misses() -> None:
     with pytest.raises(FormatError, match="half_even"):
         round_reals([0.5], "halfeven")
+
+
+def test_keep_nonzero_keeps_the_smallest_doubles() -> None:
+    assert round_reals([5e-324, -5e-324, 0.0, -0.0, 0.5, -0.5, 2.5], "keep_nonzero").tolist() == [1, -1, 0, 0, 1, -1, 2]

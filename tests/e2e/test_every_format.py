@@ -213,7 +213,9 @@ def test_the_reviewed_list():
     gaps = {"binary", *(f"midrise{b}" for b in range(1, 6)), "nf4", "fp130", *(f"apot{b}" for b in range(3, 7))}
     gaps |= {*(f"pow2_e{k}" for k in range(3, 8)), *(f"pow2_e{k}_nozero" for k in range(2, 8))}
     wide = {"fp8_e4m3fn", "fp8_e5m2"}
-    gaps |= {"fp4_e2m1", "fp6_e2m3", "fp6_e3m2", *wide}
+    storing = {f"{sign}dynamic{b}" for b in range(4, 9) for sign in ("", "u")}
+    gaps |= {"fp4_e2m1", "fp6_e2m3", "fp6_e3m2", *wide, *storing}
+    wide |= storing
     assert consecutive | gaps == set(BUILT_IN)
     expected = {
         "weight": {"int16", "int1", "fp6_e3m2", *wide, *(f"uint{b}" for b in range(1, 9))},
@@ -226,6 +228,7 @@ def test_the_reviewed_list():
     found = {role: {name for name in BUILT_IN if refused(get_format(name), role)} for role in expected}
     assert found == expected
     assert [(line.role, line.operators, line.formats) for line in REFUSALS] == [
+        *((role, (), "formats for storing alone (dynamic<bits>, udynamic<bits>)") for role in expected),
         *((role, (), "a value outside 16 bits (fp8_e4m3fn, fp8_e5m2)") for role in expected),
         ("weight", (), "more than 256 levels (int16)"),
         ("weight", (), "no negative or no positive value (uint<bits>, int1)"),

@@ -6,7 +6,7 @@ turn real weights and inputs into codes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -29,8 +29,18 @@ def _half_away(x: Reals) -> Reals:
     return np.copysign(_half_up(np.abs(x)), x)
 
 
+def _keep_nonzero(x: Reals) -> Reals:
+    nearest = np.rint(x)
+    return np.where((nearest == 0) & (x != 0), np.copysign(1.0, x), nearest)
+
+
+NEAREST: MappingProxyType[str, Callable[[Reals], Reals]] = MappingProxyType(
+    {"half_even": np.rint, "half_up": _half_up, "half_away": _half_away}
+)
+"""Roundings to the nearest value, which differ in ties alone, by name."""
+
 DETERMINISTIC: MappingProxyType[str, Callable[[Reals], Reals]] = MappingProxyType(
-    {"half_even": np.rint, "half_up": _half_up, "half_away": _half_away, "floor": np.floor, "ceil": np.ceil}
+    {**NEAREST, "floor": np.floor, "ceil": np.ceil, "keep_nonzero": _keep_nonzero}
 )
 """Roundings that need no seed, by name."""
 
@@ -38,14 +48,14 @@ ROUNDINGS: tuple[str, ...] = (*DETERMINISTIC, "stochastic")
 """Every name that ``round_reals`` takes."""
 
 
-def check_rounding(rounding: str, seed: Seed) -> None:
-    """Refuse an unknown rounding, and stochastic rounding without a seed.
+def check_rounding(rounding: str, seed: Seed, known: Sequence[str] = ROUNDINGS) -> None:
+    """Refuse a rounding that is not known, and stochastic rounding without a seed.
 
     Raises:
         FormatError: with the nearest names, or a request for a seed.
     """
-    if rounding not in ROUNDINGS:
-        raise FormatError(*unknown_name("rounding", rounding, ROUNDINGS))
+    if rounding not in known:
+        raise FormatError(*unknown_name("rounding", rounding, known))
     if rounding == "stochastic" and seed is None:
         raise FormatError(
             "stochastic rounding was called without a seed",
@@ -65,8 +75,8 @@ def round_reals(x: npt.ArrayLike, rounding: str = "half_even", seed: Seed = None
     Args:
         x: reals, finite.
         rounding: ``half_even`` (ties to the even integer), ``half_up`` (ties towards +infinity), ``half_away`` (ties
-            away from zero), ``floor``, ``ceil``, or ``stochastic``: up with a probability equal to the fraction, so
-            the expectation is x.
+            away from zero), ``floor``, ``ceil``; ``keep_nonzero``: half_even, but only 0 becomes 0, what else would
+            becomes 1 or -1; or ``stochastic``: up with a probability equal to the fraction, so the expectation is x.
         seed: integer or Generator; needed by ``stochastic`` alone.
 
     Raises:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from subbyte.formats.blocks import BlockTensor, quantize_blocks, unpack_blocks
 from subbyte.formats.codebook import Codebook, codebook
+from subbyte.formats.dynamic_map import dynamic_map
 from subbyte.formats.fitting import Fit, fit_codebook
 from subbyte.formats.format import Format
 from subbyte.formats.granularity import Granularity, PerChannel, PerTensor, get_granularity
@@ -21,6 +23,7 @@ from subbyte.formats.registry import (
 from subbyte.formats.small_float import SmallFloat, small_float
 
 __all__ = [
+    "BlockTensor",
     "Codebook",
     "Fit",
     "Format",
@@ -30,12 +33,14 @@ __all__ = [
     "QTensor",
     "SmallFloat",
     "codebook",
+    "dynamic_map",
     "fit_codebook",
     "format_names",
     "formats",
     "get_format",
     "get_granularity",
     "packed_size",
+    "quantize_blocks",
     "quantize_weight",
     "refusal",
     "register_format",
@@ -43,5 +48,6 @@ __all__ = [
     "require_legal",
     "resolve_format",
     "small_float",
+    "unpack_blocks",
     "unregister_format",
 ]

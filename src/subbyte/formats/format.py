@@ -45,6 +45,7 @@ class Format:
         packing: name of the packing used in files (see ``formats/packing.py``); left out: the smallest one.
         title: one line for the card.
         source: paper and section, or standard.
+        storing_alone: refused in every role of a network, whatever the table would allow.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Format:
     packing: str = ""
     title: str = field(default="", compare=False)
     source: str = field(default="", compare=False)
+    storing_alone: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -127,9 +129,7 @@ class Format:
     @cached_property
     def zero_code(self) -> int:
         """Code of 0, or of the value nearest to it; the even code on ties, as ``encode`` has it."""
-        distance = np.abs(self.integers)
-        nearest = np.flatnonzero(distance == distance.min())
-        return int(min(nearest, key=lambda code: code % 2))
+        return encoding.nearest_to_zero(self.integers)
 
     @property
     def max_abs(self) -> int:

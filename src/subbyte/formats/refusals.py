@@ -56,6 +56,19 @@ _TOO_MANY = Refusal(
 )
 
 
+def _storing_alone(role: Role) -> Refusal:
+    return Refusal(
+        role=role,
+        operators=EVERYWHERE,
+        formats="formats for storing alone (dynamic<bits>, udynamic<bits>)",
+        applies=lambda f: f.storing_alone,
+        reason="its values span so many decades, in blocks with scales of their own, that they are no integers to "
+        "multiply",
+        remedy="use int8, fp6_e2m3, nf4 or fp4_e2m1 for weights and uint8 or uint4 for activations; this format is for "
+        "storing: quantize_blocks, encode, decode, pack",
+    )
+
+
 def _wide(role: Role) -> Refusal:
     return Refusal(
         role=role,
@@ -69,6 +82,7 @@ def _wide(role: Role) -> Refusal:
 
 
 REFUSALS: tuple[Refusal, ...] = (
+    *(_storing_alone(role) for role in get_args(Role)),
     _wide("weight"),
     _wide("affine_weight"),
     _wide("activation"),

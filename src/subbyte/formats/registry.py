@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from subbyte.errors import FormatError
 from subbyte.formats.apot import APOT
 from subbyte.formats.binary import BINARY
+from subbyte.formats.dynamic_map import DYNAMIC, UNSIGNED_DYNAMIC
 from subbyte.formats.family import Family
 from subbyte.formats.format import Format
 from subbyte.formats.integers import SIGNED, UNSIGNED
@@ -31,6 +32,8 @@ FAMILIES: tuple[Family, ...] = (
     FP130,
     APOT,
     *SMALL_FLOAT_FAMILIES,
+    DYNAMIC,
+    UNSIGNED_DYNAMIC,
 )
 
 _registered: dict[str, Format] = {}
