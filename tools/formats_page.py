@@ -69,13 +69,21 @@ _FLOATS = """\
 `small_float(name)` writes and reads their bit patterns, in one rounding to the nearest value, ties to even mantissas,
 from float16, float32 or float64; `overflow` says what becomes of numbers too large: `"saturate"` (default) or
 `"nonfinite"`. As formats they are integers in the unit given here, and their codes count the values from the lowest.
-Patterns are those of ml_dtypes 0.6.0 for float16 (tested one by one) and float32 (tested at all values, at all middles
-and beside them, and at random), with these differences:
+Patterns are those of ml_dtypes 0.6.0 and, of fp8_e4m3fn and fp8_e5m2, of torch 2.13, for float16 (tested one by one)
+and float32 (tested at all values, at all middles and beside them, and at random), and all patterns are read alike. The
+differences, each with a number that shows it:
 
-- ml_dtypes rounds float64 twice, by way of float32; here it is rounded once.
-- ml_dtypes overflows to NaN (fp8_e4m3fn) or infinity (fp8_e5m2), which is `"nonfinite"` here, and saturates the others.
-- torch 2.13 saturates fp8_e4m3fn, which is `"saturate"` here, and not fp8_e5m2, whose NaN it writes as 0x7F, not 0x7E.
-- A NaN where every pattern is finite is an error here; ml_dtypes writes a zero of the other sign.
+| number | in | here | ml_dtypes | torch |
+|---|---|---|---|---|
+| 431.99999999999994 (float64) | fp8_e4m3fn | 416 | 448, rounded twice by way of float32 | 448, the same |
+| 45055.99999999999 (float64) | fp8_e5m2 | 40960 | 49152, the same | 49152, the same |
+| the float64 above half the smallest value | all | the smallest value | 0, the same | 0, the same |
+| 500, infinity | fp8_e4m3fn | 448, or NaN with `"nonfinite"` | NaN | 448 |
+| 65536, infinity | fp8_e5m2 | 57344, or infinity with `"nonfinite"` | infinity | infinity |
+| NaN | fp8_e4m3fn | 0x7F | 0x7F | 0x7F |
+| NaN | fp8_e5m2 | 0x7E | 0x7E | 0x7F |
+| 8, infinity | fp4_e2m1, fp6_e2m3 | 6 and 7.5 | the same | - |
+| NaN | fp4_e2m1, fp6_e2m3, fp6_e3m2 | an error | a zero of the other sign | - |
 """
 
 _BLOCKS = """\

@@ -161,19 +161,63 @@ def test_the_facts_of_the_standards() -> None:
     assert e5m2.encode(ties).tolist() == [0x7B, 0x7B]
 
 
-def test_differences_from_torch() -> None:
-    """torch saturates e4m3fn (2.13; earlier ones made NaN of it), and its NaN of e5m2 has another payload."""
+@pytest.fixture(params=[("fp8_e4m3fn", "saturate"), ("fp8_e5m2", "nonfinite")], ids=lambda p: p[0])
+def beside_torch(request):
+    """Codec, the overflow that torch 2.13 has for it (earlier ones made NaN of e4m3fn's), and torch's patterns."""
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    x = np.arange(65536, dtype=np.uint16).view(np.float16)
-    numbers = x[~np.isnan(x)]
-    for name, dtype, overflow in (
-        ("fp8_e4m3fn", torch.float8_e4m3fn, "saturate"),
-        ("fp8_e5m2", torch.float8_e5m2, "nonfinite"),
-    ):
-        theirs = torch.from_numpy(numbers).to(dtype).view(torch.uint8).numpy()
-        np.testing.assert_array_equal(small_float(name).encode(numbers, overflow=overflow), theirs)
-    assert small_float("fp8_e5m2").encode(np.nan) == 0x7E
-    assert torch.tensor(float("nan")).to(torch.float8_e5m2).view(torch.uint8).item() == 0x7F
+    name, overflow = request.param
+    dtype = getattr(torch, "float8_e4m3fn" if name == "fp8_e4m3fn" else "float8_e5m2")
+
+    def patterns(x) -> np.ndarray:
+        tensor = x if isinstance(x, torch.Tensor) else torch.from_numpy(x)
+        return tensor.to(dtype).view(torch.uint8).numpy()
+
+    patterns.decode = lambda p: torch.from_numpy(p).view(dtype).to(torch.float32).numpy()
+    return small_float(name), overflow, patterns
+
+
+def test_torch_on_every_half_precision_number(beside_torch) -> None:
+    """Of 16 bits both kinds: float16 and bfloat16."""
+    import torch
+
+    codec, overflow, theirs = beside_torch
+    half = np.arange(65536, dtype=np.uint16).view(np.float16)
+    numbers = half[~np.isnan(half)]
+    np.testing.assert_array_equal(codec.encode(numbers, overflow=overflow), theirs(numbers))
+    brain = torch.arange(65536, dtype=torch.int32).to(torch.uint16).view(torch.bfloat16)
+    brain = brain[~brain.isnan()]
+    np.testing.assert_array_equal(codec.encode(brain.float().numpy(), overflow=overflow), theirs(brain))
+
+
+def test_torch_on_single_precision(beside_torch, rng) -> None:
+    """All values and middles (ties), one step beside them, subnormal, largest, infinite; and random bits."""
+    codec, overflow, theirs = beside_torch
+    bits = rng.integers(0, 2**32, 200_000, dtype=np.uint32).view(np.float32)
+    for x in (tricky(codec, np.float32), bits[~np.isnan(bits)]):
+        np.testing.assert_array_equal(codec.encode(x, overflow=overflow), theirs(x))
+
+
+def test_torch_reads_the_same_values(beside_torch) -> None:
+    codec, _, theirs = beside_torch
+    patterns = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(theirs.decode(patterns), codec.decode(patterns))
+    np.testing.assert_array_equal(np.signbit(theirs.decode(patterns)), np.signbit(codec.decode(patterns)))
+
+
+def test_differences_from_torch(beside_torch) -> None:
+    """Its float64 is rounded twice, by way of float32; its NaN of e5m2 has another payload. Nothing else."""
+    codec, overflow, theirs = beside_torch
+    x = tricky(codec, np.float64)
+    ours = codec.encode(x, overflow=overflow)
+    with np.errstate(over="ignore", under="ignore"):
+        np.testing.assert_array_equal(codec.encode(x.astype(np.float32), overflow=overflow), theirs(x))
+    assert (ours != theirs(x)).any()
+    below = {"fp8_e4m3fn": 431.99999999999994, "fp8_e5m2": 45055.99999999999}[codec.name]
+    assert theirs(np.array([below])) == codec.encode(below) + 1
+    nan = np.array([np.nan, -np.nan])
+    ours, payload = codec.encode(nan, overflow=overflow), {"fp8_e4m3fn": 0x7F, "fp8_e5m2": 0x7E}[codec.name]
+    assert ours.tolist() == [payload, payload | 0x80]
+    assert theirs(nan).tolist() == [0x7F, 0xFF]
 
 
 @settings(max_examples=examples(300))

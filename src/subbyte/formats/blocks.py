@@ -6,7 +6,7 @@ codebooks of weights outside networks; layers of networks have scales per tensor
 
 Source: Dettmers et al., "8-bit optimizers via block-wise quantization", 2022, section 2.1. The largest magnitudes and
 ``dequantize`` are those of bitsandbytes 0.50.2 (CPU) for the same table, bit for bit but for -0.0, which is 0.0 here.
-Codes differ, because its kernel does not choose the nearest ones (0.5 % of those of normal numbers in blocks of 256):
+Codes differ, because its kernel does not choose the nearest ones (0.15 % of those of normal numbers in blocks of 256):
 it looks them up by ``x / absmax`` cut to a 65536th, so that 1e-6 of the largest magnitude becomes 2.1e-5 with the
 signed 8-bit map (here 5.5e-7), and a block of zeros gets code 0, which is -0.993 times 0 (here 127, the code of 0). Of
 two values equally near, that at an even distance from the code of 0 is taken, as everywhere in this package;

@@ -11,8 +11,9 @@ learning", 2022, table 1, for 8 bits; OCP Microscaling Formats (MX) Specificatio
 Libraries differ where a number is too large: ml_dtypes makes NaN (e4m3fn) or infinity (e5m2) of it, which is
 ``overflow="nonfinite"``, and saturates in 6 and 4 bits; torch saturates e4m3fn, infinity too, and not e5m2. A NaN is
 0x7F in e4m3fn and 0x7E in e5m2, with the sign of what it was made of, as in ml_dtypes; torch has 0x7F in both. A NaN
-has no pattern in 6 and 4 bits and is refused, where ml_dtypes writes a zero of the other sign. ml_dtypes 0.6.0 takes
-float64 by way of float32 and rounds twice: of the number next above half the smallest value it makes 0.
+has no pattern in 6 and 4 bits and is refused, where ml_dtypes writes a zero of the other sign. ml_dtypes 0.6.0
+and torch 2.13 take float64 by way of float32 and round twice: of the number next above half the smallest value they
+make 0.
 """
 
 from __future__ import annotations
