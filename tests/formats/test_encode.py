@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -97,6 +98,86 @@ def test_stochastic_is_unbiased_between_uneven_neighbours() -> None:
     for x in (2.5, 3.9, 0.25, -1.75):
         drawn = SIX.values[SIX.encode(np.full(n, x), rounding="stochastic", seed=11)]
         assert abs(float(drawn.mean()) - x) < 4.5 * float(drawn.std()) / math.sqrt(n)
+
+
+def exact_code(f: Format, x: float, rounding: str) -> int:
+    """The definition of a rounding between neighbouring values, by exact fractions over the whole table."""
+    table = [int(v) for v in f.integers]
+    inside = min(max(Fraction(x), table[0]), table[-1])
+    below = max(i for i, v in enumerate(table) if v <= inside)
+    above = min(i for i, v in enumerate(table) if v >= inside)
+    if rounding in {"floor", "ceil"}:
+        return below if rounding == "floor" else above
+    gaps = inside - table[below], table[above] - inside
+    code = below if gaps[0] <= gaps[1] else above
+    if below != above and gaps[0] == gaps[1]:
+        even = below if (below - f.zero_code) % 2 == 0 else above
+        away = above if table[below] + table[above] >= 0 else below
+        code = {"half_up": above, "half_away": away}.get(rounding, even)
+    if rounding == "keep_nonzero" and table[code] == 0 and x != 0:
+        code = min(max(code + (1 if x > 0 else -1), 0), f.levels - 1)
+    return code
+
+
+@pytest.mark.parametrize("f", [*SMALL, SIX], ids=lambda f: f.name)
+def test_every_rounding_is_its_definition(f: Format) -> None:
+    rng = np.random.default_rng(f.levels)
+    middles = (f.values[1:] + f.values[:-1]) / 2
+    spots = rng.choice(np.concatenate([f.values, middles]), 30)
+    x = np.concatenate([spots, np.nextafter(spots, np.inf), np.nextafter(spots, -np.inf), rng.normal(size=20) * f.hi])
+    x = np.concatenate([x, [0.0, -0.0, 0.3, -0.3, 1e-300, -1e-300, 5e-324, -5e-324, 1e300, -1e300]])
+    for rounding in ROUNDINGS:
+        if rounding != "stochastic":
+            got = f.encode(x, rounding=rounding).tolist()
+            assert got == [exact_code(f, v, rounding) for v in x.tolist()], rounding
+
+
+@pytest.mark.parametrize("f", [*SMALL, SIX], ids=lambda f: f.name)
+def test_stochastic_rounding_is_unbiased_in_every_format(f: Format) -> None:
+    """Between each of a few pairs of neighbours: both occur, nothing else does, and the mean is the number."""
+    n, rng = 20_000, np.random.default_rng(1)
+    for left in rng.choice(f.levels - 1, min(4, f.levels - 1), replace=False).tolist():
+        below, above = f.values[left], f.values[left + 1]
+        for share in (0.1, 0.5, 0.8):
+            x = below + share * (above - below)
+            drawn = f.encode(np.full(n, x), rounding="stochastic", seed=left)
+            assert set(np.unique(drawn)) == {left, left + 1}
+            assert abs(float((drawn == left + 1).mean()) - share) < 5 * math.sqrt(share * (1 - share) / n)
+
+
+def test_a_quotient_that_vanishes_keeps_its_side() -> None:
+    f, x = get_format("int4"), np.array([1e-38, -1e-38, 0.0], np.float32)
+    codes = {r: (f.encode(x, scale=np.float32(1e38), rounding=r, seed=0) - 8.0).tolist() for r in ROUNDINGS}
+    assert codes["floor"] == [0, -1, 0]
+    assert codes["ceil"] == [1, 0, 0]
+    assert codes["keep_nonzero"] == [1, -1, 0]
+    assert all(codes[r] == [0, 0, 0] for r in ("half_even", "half_up", "half_away", "stochastic"))
+
+
+def test_log_floor() -> None:
+    """FP1.3.0 as BitNetMCU has it: sign times two to the floor of the logarithm, from 1 to 128."""
+    fp130, x = get_format("fp130"), np.array([1, 1.99, 2, 3, 3.9999, 4, 63.9, 64, 127.9, 128, 300, 0.2, 1e-30, 1e30])
+    exponents = np.clip(np.floor(np.log2(x)), 0, 7)
+    wanted = np.minimum(2**exponents, 127)  # 127 stands for 128
+    for sign in (1, -1):
+        got = fp130.values[fp130.encode(sign * x, rounding="log_floor")]
+        assert got.tolist() == (sign * wanted).tolist()
+    assert fp130.values[fp130.encode(3.0)] == 4.0  # the nearest value, ties to the even exponent
+    assert fp130.values[fp130.encode(1.45)] == 1.0
+    assert fp130.encode([0.0, -0.0], rounding="log_floor").tolist() == [fp130.zero_code] * 2
+    assert get_format("pow2_e4").decode(
+        get_format("pow2_e4").encode([7.9, 0.9, -0.5, -9], rounding="log_floor")
+    ).tolist() == [
+        4,
+        0,
+        0,
+        -8,
+    ]
+    for name in ("ternary", "binary", "pow2_e7_nozero"):
+        get_format(name).encode(x, rounding="log_floor")
+    for name in ("int4", "nf4", "apot4", "uint8"):
+        with pytest.raises(FormatError, match="fp130"):
+            get_format(name).encode(x, rounding="log_floor")
 
 
 def test_refusals() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from subbyte.errors import DataError, FormatError
 from subbyte.formats import Format, PerChannel, PerTensor, QTensor, formats, get_format, quantize_weight
+from subbyte.formats.encode import ENCODE_ROUNDINGS
 from subbyte.formats.quantize import requantize_with_scale, squared_error
 from subbyte.formats.refusals import refusal
 from tests.limits import examples
@@ -238,3 +239,18 @@ def test_a_million_weights_take_seconds_at_most(name: str) -> None:
     start = time.process_time()
     quantize_weight(w, get_format(name), method="mse")
     assert time.process_time() - start < 8  # about 0.4 s on an idle core; the limit only catches a lost vectorisation
+
+
+@pytest.mark.parametrize("rounding", ENCODE_ROUNDINGS)
+def test_every_rounding_reaches_the_codes_of_weights(rounding: str) -> None:
+    w = np.random.default_rng(0).normal(size=(4, 60)).astype(np.float32)
+    for f in (get_format(n) for n in ("int4", "levels17", "nf4", "fp130", "ternary", "fp6_e2m3")):
+        if rounding == "log_floor" and f.name not in {"fp130", "ternary"}:
+            with pytest.raises(FormatError, match="powers of two"):
+                quantize_weight(w, f, rounding=rounding)
+            continue
+        tensor = quantize_weight(w, f, method="mse", rounding=rounding, seed=5)
+        scale = tensor.scale.astype(np.float64)[:, None]
+        np.testing.assert_array_equal(tensor.codes, f.encode(w.astype(np.float64), scale, rounding=rounding, seed=5))
+        if rounding in {"floor", "ceil", "stochastic"}:
+            assert (tensor.codes != quantize_weight(w, f, method="mse").codes).any()

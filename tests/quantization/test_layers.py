@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import subbyte as sb
+from subbyte.arithmetic import boundary
 from subbyte.errors import SubbyteError
 from subbyte.graph.ops.add import Add
 from subbyte.graph.ops.conv import Conv
@@ -15,6 +16,7 @@ from subbyte.graph.ops.rectify import Rectify
 from subbyte.graph.torch_executor import run_float
 from subbyte.quantization import layers
 from subbyte.quantization.layers import sample_limit
+from subbyte.quantization.weights import SEED
 from tests.quantization.nets import Net
 
 SAME = {"padding": (1, 1, 1, 1)}
@@ -103,3 +105,44 @@ def test_weights_that_leave_int8_name_their_layer():
     with pytest.raises(SubbyteError, match="zero points reach") as error:
         sb.quantize(net.graph("fc"), x, recipe=affine)
     assert "'fc'" in error.value.place
+
+
+@pytest.mark.parametrize("arithmetic", ["m31", "shift"])
+@pytest.mark.parametrize(
+    ("name", "rounding"),
+    [("int4", "stochastic"), ("int2", "floor"), ("int8", "ceil"), ("levels5", "keep_nonzero"), ("fp130", "log_floor")],
+)
+def test_a_rounding_of_the_recipe_is_the_last_word_on_the_codes(name, rounding, arithmetic):
+    """Whatever methods run: the codes are the reals rounded so under the scales found; unequal to the default's."""
+    graph = network()
+    rule = sb.Rule(weights=name, rounding=rounding)
+    made = [
+        sb.quantize(graph, samples(64), recipe=sb.Recipe(name="r", rules=(r,), methods=methods), arithmetic=arithmetic)
+        for r, methods in ((rule, ("gptq", "descent")), (rule, ()), (sb.Rule(weights=name), ()))
+    ]
+    for node in made[0].graph:
+        if node.name in {"a", "b", "fc"}:
+            first, second, plain = (q.graph.constants[node.inputs[1]] for q in made)
+            reals = graph.constants[next(n for n in graph if n.name == node.name).inputs[1]].astype(np.float64)
+            scale = first.scale.astype(np.float64).reshape(-1, *(1,) * (reals.ndim - 1))
+            wanted = first.format.encode(reals, scale, rounding=rounding, seed=SEED)
+            np.testing.assert_array_equal(first.codes, wanted.reshape(first.shape))
+            np.testing.assert_array_equal(first.codes, second.codes)
+            assert (first.codes != plain.codes).any()
+    x = samples(4, seed=3)
+    np.testing.assert_array_equal(made[0](x), dequantized(made[0], x))
+
+
+def dequantized(q, x):
+    (output,) = q.graph.outputs
+    kind = q.graph.types[output]
+    return boundary.dequantize(q.reference(q.encode(x))[output], kind.scale, kind.zero_point)
+
+
+def test_a_rounding_that_a_format_has_not_names_the_layer():
+    rule = sb.Rule(weights="int4", rounding="log_floor")
+    with pytest.raises(SubbyteError, match="powers of two") as error:
+        sb.quantize(network(), samples(8), recipe=sb.Recipe(name="r", rules=(rule,)))
+    assert "'a'" in error.value.place
+    with pytest.raises(SubbyteError, match="stochastic"):
+        sb.Rule(rounding="stochastik")

@@ -52,7 +52,7 @@ def quantize_weight(
         method: ``min_max`` or ``mse``.
         importance: for ``mse``: weights of squared errors, e.g. mean squares of the inputs, shape w.shape[1:].
         symmetric: False gives each scale a zero point (in table units), with 0 exactly representable.
-        rounding: a name of ``arithmetic/rounding.py``.
+        rounding: a name of ``encode.ENCODE_ROUNDINGS``.
         seed: for stochastic rounding.
 
     Raises:
@@ -95,7 +95,7 @@ def requantize_with_scale(
         like: a format (zero points 0), or a tensor whose format, axis and zero points are kept.
         scale: () or (w.shape[axis],), positive; taken in float32.
         axis: of the scales, where ``like`` is a format.
-        rounding: a name of ``arithmetic/rounding.py``.
+        rounding: a name of ``encode.ENCODE_ROUNDINGS``.
         seed: for stochastic rounding.
 
     Raises:

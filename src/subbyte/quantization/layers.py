@@ -27,6 +27,7 @@ from subbyte.quantization.fake_quant import fake_quantize
 from subbyte.quantization.methods import (
     AFFINE_CORRECTIONS,
     BIAS_CORRECTION,
+    CODE_METHODS,
     CORRECTIONS,
     VISIBLE_BIAS_CORRECTION,
     WEIGHT_METHODS,
@@ -255,7 +256,9 @@ class _Walk:
             layer = LayerWeights(weight=replace(layer.weight, scale=scale), bias=layer.bias)
         bias = layer.bias * factor + shift
         s_x = self.scheme.operand(node, value).scale
-        fitted = fit_bias(weight.reshape(layer.weight.shape), layer.weight, bias, s_x)
+        choice = self.scheme.choices.get(node.name)
+        rounding = choice.rounding if choice else "half_even"
+        fitted = fit_bias(weight.reshape(layer.weight.shape), layer.weight, bias, s_x, rounding)
         layer = LayerWeights(weight=fitted, bias=bias, reals=weight)
         change = [torch.from_numpy(c.astype(np.float32)) for c in (factor, shift)]
         return weight, layer, [y * change[0] + change[1] for y in coarse]
@@ -289,5 +292,6 @@ class _Walk:
             least_scale=None if scheme.arithmetic == "shift" else least_scale(bias, s_x, state.tensor),
         )
         for step in self.steps:
-            state = step(problem, state)
+            if choice.rounding == "half_even" or step not in CODE_METHODS:
+                state = step(problem, state)
         return state.weight, LayerWeights(weight=state.tensor, bias=bias, reals=state.weight)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from subbyte.errors import RecipeError, SubbyteError, unknown_name
 from subbyte.formats import get_format
+from subbyte.formats.encode import ENCODE_ROUNDINGS
 from subbyte.formats.levels import check_pair, pairs
 from subbyte.formats.quantize import METHODS as SCALE_METHODS
 from subbyte.quantization.learning import Learning
@@ -49,9 +50,12 @@ class Rule:
         granularity: ``per_channel`` or ``per_tensor`` scales of the weights.
         weight_method: ``min_max`` or ``mse``; None takes min_max at 8 bits and mse below.
         symmetric: False gives weights a zero point.
+        rounding: of weights to codes, a name of ``formats.encode.ENCODE_ROUNDINGS``; None is half_even. Another one is
+            the last word: methods that choose codes themselves (``CODE_METHODS``) leave the layer alone.
 
     Raises:
-        RecipeError: an operator, granularity, method, observer or path that means nothing, or a value of a wrong type.
+        RecipeError: an operator, granularity, rounding, method, observer or path that means nothing, or a value of a
+            wrong type.
         FormatError: an unknown format.
     """
 
@@ -64,12 +68,14 @@ class Rule:
     granularity: str | None = None
     weight_method: str | None = None
     symmetric: bool | None = None
+    rounding: str | None = None
 
     def __post_init__(self) -> None:
         _check_types(self)
         _check_names("operator with weights", self.operator, LAYER_OPERATORS)
         _check_names("granularity", [self.granularity], GRANULARITIES)
         _check_names("weight method", [self.weight_method], SCALE_METHODS)
+        _check_names("rounding", [self.rounding], ENCODE_ROUNDINGS)
         _check_path(self.path)
         _check_formats(self.weights, self.activations, self.storage)
         if self.observer is not None:

@@ -28,6 +28,7 @@ class LayerChoice:
         per_channel: whether each output channel has its own weight scale.
         weight_method: ``min_max`` or ``mse``.
         symmetric: whether the weights' zero point is 0.
+        rounding: of weights to codes.
     """
 
     weights: Format
@@ -37,6 +38,7 @@ class LayerChoice:
     per_channel: bool = True
     weight_method: str = "min_max"
     symmetric: bool = True
+    rounding: str = "half_even"
 
 
 def is_low(format_: Format) -> bool:
@@ -81,7 +83,16 @@ def _require_legal(choice: LayerChoice, node: Node, place: str) -> None:
 def _merge(rules: list[Rule]) -> Rule:
     values = {}
     for rule in rules:
-        for key in ("weights", "activations", "storage", "observer", "granularity", "weight_method", "symmetric"):
+        for key in (
+            "weights",
+            "activations",
+            "storage",
+            "observer",
+            "granularity",
+            "weight_method",
+            "symmetric",
+            "rounding",
+        ):
             if getattr(rule, key) is not None:
                 values[key] = getattr(rule, key)
     return Rule(**values)
@@ -109,6 +120,7 @@ def _choice(rule: Rule) -> LayerChoice:
         per_channel=rule.granularity != "per_tensor",
         weight_method=rule.weight_method or ("mse" if is_low(weights) else "min_max"),
         symmetric=rule.symmetric is not False,
+        rounding=rule.rounding or "half_even",
     )
 
 

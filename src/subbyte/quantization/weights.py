@@ -23,6 +23,9 @@ BIAS_LIMIT = 2.0**23
 Only channels whose weights are next to nothing beside their bias get there; a step of the 8-bit result is then 2**15
 units, far coarser than what their weights lose."""
 
+SEED = 0
+"""Of stochastic rounding: the same recipe gives the same codes."""
+
 MOST_MIRRORED = 16
 """Levels up to which the side of a two's complement grid's odd value is chosen by channel."""
 
@@ -38,9 +41,12 @@ def quantize_layer_weight(
 ) -> QTensor:
     """Codes and scales of one layer's weights.
 
+    A rounding that is not half_even is taken wherever codes are, and then no channel takes the mirrored grid, on which
+    up is down.
+
     Args:
         weight: float32, output channel first.
-        choice: format, granularity and method.
+        choice: format, granularity, method and rounding.
         arithmetic: in shift arithmetic s_x * s_w / s_y is an exact power of two, chosen before rounding.
         bias: float64, one per output channel; a channel's scale is raised until it fits.
         s_x: scale of the operand.
@@ -52,15 +58,23 @@ def quantize_layer_weight(
 
     def quantized(reals: npt.NDArray[np.float32]) -> QTensor:
         return quantize_weight(
-            reals, choice.weights, granularity, choice.weight_method, importance, symmetric=choice.symmetric
+            reals,
+            choice.weights,
+            granularity,
+            choice.weight_method,
+            importance,
+            symmetric=choice.symmetric,
+            rounding=choice.rounding,
+            seed=SEED,
         )
 
     tensor = quantized(weight)
-    if choice.per_channel and choice.symmetric and lopsided(choice.weights):
+    plain = choice.rounding == "half_even"
+    if plain and choice.per_channel and choice.symmetric and lopsided(choice.weights):
         tensor = _nearer(weight, tensor, mirrored(quantized(-weight)), importance)
     if arithmetic == "shift":
-        tensor = snap_weight_scale(weight, tensor, s_x, s_y)
-    return fit_bias(weight, tensor, bias, s_x)
+        tensor = snap_weight_scale(weight, tensor, s_x, s_y, choice.rounding)
+    return fit_bias(weight, tensor, bias, s_x, choice.rounding)
 
 
 def lopsided(format_: Format) -> bool:
@@ -87,24 +101,28 @@ def _nearer(weight: npt.NDArray[np.float32], first: QTensor, second: QTensor, im
     )
 
 
-def snap_weight_scale(weight: npt.NDArray[np.float32], tensor: QTensor, s_x: float, s_y: float) -> QTensor:
+def snap_weight_scale(
+    weight: npt.NDArray[np.float32], tensor: QTensor, s_x: float, s_y: float, rounding: str = "half_even"
+) -> QTensor:
     """The nearer of the two neighbouring scales that make s_x * s_w / s_y a power of two, by squared error."""
     exponent = np.log2(tensor.scale.astype(np.float64) * s_x / s_y)
-    options = [_rescale(weight, tensor, np.exp2(r(exponent)) * s_y / s_x) for r in (np.ceil, np.floor)]
+    options = [_rescale(weight, tensor, np.exp2(r(exponent)) * s_y / s_x, rounding) for r in (np.ceil, np.floor)]
     errors = [_channel_errors(weight, o) for o in options]
     if tensor.scale.ndim == 0:
         return options[int(errors[1].sum() < errors[0].sum())]
     scale = np.where(errors[1] < errors[0], options[1].scale, options[0].scale)
-    return _rescale(weight, tensor, scale.astype(np.float64))
+    return _rescale(weight, tensor, scale.astype(np.float64), rounding)
 
 
-def fit_bias(weight: npt.NDArray[np.float32], tensor: QTensor, bias: Reals, s_x: float) -> QTensor:
+def fit_bias(
+    weight: npt.NDArray[np.float32], tensor: QTensor, bias: Reals, s_x: float, rounding: str = "half_even"
+) -> QTensor:
     """The tensor with scales doubled where |bias| would pass BIAS_LIMIT; other channels keep their codes."""
     needed = least_scale(bias, s_x, tensor) / tensor.scale.astype(np.float64)
     if np.all(needed <= 1):
         return tensor
     doublings = np.ceil(np.log2(np.maximum(needed, 1.0)))
-    raised = _rescale(weight, tensor, tensor.scale.astype(np.float64) * np.exp2(doublings))
+    raised = _rescale(weight, tensor, tensor.scale.astype(np.float64) * np.exp2(doublings), rounding)
     kept = np.broadcast_to((needed <= 1).reshape(-1, *(1,) * (weight.ndim - 1)), weight.shape)
     return replace(raised, codes=np.where(kept, tensor.codes, raised.codes))
 
@@ -131,8 +149,8 @@ def affine_weight(
     return fit_bias(weight, tensor, bias, s_x)
 
 
-def _rescale(weight: npt.NDArray[np.float32], tensor: QTensor, scale: Reals) -> QTensor:
-    return requantize_with_scale(weight, tensor, scale.astype(np.float32))
+def _rescale(weight: npt.NDArray[np.float32], tensor: QTensor, scale: Reals, rounding: str = "half_even") -> QTensor:
+    return requantize_with_scale(weight, tensor, scale.astype(np.float32), rounding=rounding, seed=SEED)
 
 
 def _channel_errors(weight: npt.NDArray[np.float32], tensor: QTensor, importance: Reals | None = None) -> Reals:

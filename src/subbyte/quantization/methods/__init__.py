@@ -21,6 +21,7 @@ __all__ = [
     "AFFINE_CORRECTIONS",
     "BIAS_CORRECTION",
     "CLIPPING",
+    "CODE_METHODS",
     "CORRECTIONS",
     "GRAPH_METHODS",
     "LEARNED_METHODS",
@@ -50,6 +51,9 @@ WEIGHT_METHODS: Mapping[str, Method] = {
     "descent": descent.descent,
 }
 """Steps from a layer's trained weights to its codes."""
+
+CODE_METHODS = (gptq.gptq, descent.descent)
+"""Those that choose codes themselves; a layer whose recipe names a rounding keeps the codes of that."""
 
 BIAS_CORRECTION = "bias_correction"
 
