@@ -43,6 +43,7 @@ STACKS: dict[str, tuple[str, ...] | None] = {
     "nearest": (),
     "bias_correction": ("bias_correction",),
     "gptq": ("gptq", "bias_correction"),
+    "inq": ("inq", "bias_correction"),
     "refit": ("refit", "bias_correction"),
     "refit_gptq": ("refit", "gptq", "bias_correction"),
     "equalization": ("equalization",),

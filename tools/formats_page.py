@@ -10,6 +10,7 @@ from pathlib import Path
 
 from subbyte.formats.cards import cards, markdown_table, pairs, spellings
 from subbyte.formats.refusals import REFUSALS
+from subbyte.formats.registry import ALIASES
 from subbyte.formats.small_float import SMALL_FLOATS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "formats.md"
@@ -129,6 +130,7 @@ def page() -> str:
         _INTRODUCTION,
         "## Names\n",
         *(f"- `{spelling}`" for spelling in spellings()),
+        *(f"- `{alias.name}` is {alias.format}: {alias.why}" for alias in ALIASES),
         "",
         _TABLE,
         markdown_table(),

@@ -9,7 +9,9 @@ import pytest
 
 from subbyte.errors import FormatError
 from subbyte.formats import Format, format_names, formats, get_format, register_format, resolve_format
-from subbyte.formats.registry import unregister_format
+from subbyte.formats.cards import card
+from subbyte.formats.registry import ALIASES, unregister_format
+from subbyte.quantization.recipe import named_recipe
 
 
 def test_integer_tables() -> None:
@@ -141,3 +143,27 @@ def test_storage_follows_the_span() -> None:
     assert Format(name="wide", table=(-200, 0, 56)).storage == "int16"
     edge = Format(name="edge", table=(-200, 0, 55))
     assert (edge.storage, edge.stored_lo, edge.stored_hi) == ("uint8", 0, 255)
+
+
+def test_names_of_others() -> None:
+    """They resolve to formats of this package, at what those cost, and cannot be given to other tables."""
+    for alias in ALIASES:
+        f = get_format(alias.name)
+        assert f is get_format(alias.format)
+        assert alias.name not in format_names()
+        assert any(line.startswith(f"{alias.name}: ") for line in card(alias.name).aliases)
+        assert alias.name in card(alias.format).to_text()
+        with pytest.raises(FormatError, match="another name"):
+            register_format(Format(name=alias.name, table=(-5, 0, 5)))
+        for table in (f.table, (-5, 0, 5)):
+            with pytest.raises(FormatError, match="another name"):
+                resolve_format(alias.name, table)
+        with pytest.raises(FormatError, match=alias.name):
+            get_format(alias.name.replace("abq", "agq"))
+    assert list(get_format("abq2").table) == [-2, -1, 0, 1, 2]
+    assert list(get_format("abq1").table) == [-1, 0, 1]
+    assert (round(card("abq2").bits, 2), round(card("abq2").stored_bits, 2)) == (2.32, 2.37)
+    assert card("abq1").stored_bits == 1.6
+    recipe = named_recipe("wabq2_a8")
+    assert (recipe.rules[0].weights, recipe.rules[0].activations) == ("levels5", "uint8")
+    assert card("int4").aliases == ()

@@ -10,7 +10,7 @@ from subbyte.formats.granularity import GRANULARITIES
 from subbyte.formats.levels import Pair, pairs
 from subbyte.formats.packing import get_packing
 from subbyte.formats.refusals import ROLES, refused
-from subbyte.formats.registry import formats, get_format, spellings
+from subbyte.formats.registry import aliases, formats, get_format, spellings
 
 __all__ = ["Card", "Pair", "card", "cards", "markdown_table", "pairs", "spellings"]
 
@@ -36,6 +36,7 @@ class Card:
         storage: for results between nodes: ``yes``, or why not.
         granularity: scales that weights may have.
         runs: executors that take it, in all roles that are legal; none where no role is.
+        aliases: other names, each with what is meant by it.
         source: paper or standard.
     """
 
@@ -53,6 +54,7 @@ class Card:
     storage: str
     granularity: tuple[str, ...]
     runs: tuple[str, ...]
+    aliases: tuple[str, ...]
     source: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,6 +84,7 @@ class Card:
             ("storage", self.storage),
             ("granularity", ", ".join(self.granularity) or "none"),
             ("runs in", ", ".join(self.runs) or "nothing: numbers are encoded, packed and decoded"),
+            *(("also", alias) for alias in self.aliases),
             ("source", self.source or "none given"),
         ]
 
@@ -114,6 +117,7 @@ def card(format: str | Format) -> Card:
         storage=f"no: {storage.reason}" if storage else "yes",
         granularity=() if weights.startswith("no") else GRANULARITIES,
         runs=() if all(refused(f, role) for role in ROLES) else EXECUTORS,
+        aliases=tuple(f"{alias.name}: {alias.why}" for alias in aliases(f)),
         source=f.source,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from subbyte.errors import FormatError
 from subbyte.formats.apot import APOT
@@ -35,6 +36,30 @@ FAMILIES: tuple[Family, ...] = (
     DYNAMIC,
     UNSIGNED_DYNAMIC,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alias:
+    """What others call a format.
+
+    Attributes:
+        name: theirs.
+        format: its name here.
+        why: what they mean by it, and where.
+    """
+
+    name: str
+    format: str
+    why: str
+
+
+_ABQ = "Zeng et al., ABQ-LLM, 2024, bit balance"
+
+ALIASES: tuple[Alias, ...] = (
+    Alias(name="abq2", format="levels5", why=f"2 bits with a fifth level ({_ABQ}); five levels do not fit 2 bits"),
+    Alias(name="abq1", format="ternary", why=f"1 bit with a third level ({_ABQ}); three levels do not fit 1 bit"),
+)
+"""Names that resolve to a format of another name; recipes take them, files hold the format's own."""
 
 _registered: dict[str, Format] = {}
 _resolved: dict[str, Format] = {}
@@ -89,7 +114,7 @@ def resolve_format(name: str, table: Sequence[int], packing: str = "") -> Format
         if any(family.claims(name) for family in FAMILIES):
             raise _taken(described, None)
         return described
-    if known.table != described.table:
+    if known.table != described.table or known.name != name:
         raise _taken(described, known)
     return known if known == described else described
 
@@ -109,7 +134,13 @@ def spellings() -> tuple[str, ...]:
     return tuple(family.spelling for family in FAMILIES)
 
 
+def aliases(format: Format) -> tuple[Alias, ...]:
+    """What else a format is called."""
+    return tuple(alias for alias in ALIASES if alias.format == format.name)
+
+
 def _find(name: str) -> Format | None:
+    name = next((alias.format for alias in ALIASES if alias.name == name), name)
     known = _registered.get(name) or _resolved.get(name)
     if known is not None:
         return known
@@ -130,7 +161,7 @@ def _find_quietly(name: str) -> Format | None:
 
 
 def _unknown(name: str) -> FormatError:
-    near = difflib.get_close_matches(name, format_names(), n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, (*format_names(), *(a.name for a in ALIASES)), n=3, cutoff=0.5)
     families = "; ".join((*spellings(), *_registered))
     remedy = f"did you mean {' or '.join(near)}?" if near else "use a name of this list"
     return FormatError(f"format {name!r} is unknown", f"formats are {families}", remedy)

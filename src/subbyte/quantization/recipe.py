@@ -20,6 +20,7 @@ from subbyte.quantization.methods import (
     BIAS_CORRECTION,
     CLIPPING,
     CORRECTIONS,
+    DEFAULT_WEIGHT_METHODS,
     GRAPH_METHODS,
     LEARNED_METHODS,
     WEIGHT_METHODS,
@@ -27,7 +28,7 @@ from subbyte.quantization.methods import (
 from subbyte.ranges import get_observer
 
 LAYER_OPERATORS = ("conv", "linear")
-METHODS = (*WEIGHT_METHODS, BIAS_CORRECTION)
+METHODS = (*DEFAULT_WEIGHT_METHODS, BIAS_CORRECTION)
 """How weights and biases are found, in the order in which they make sense: the default below 8 bits."""
 ALL_METHODS = (*GRAPH_METHODS, CLIPPING, *WEIGHT_METHODS, *CORRECTIONS, *LEARNED_METHODS)
 """What a recipe may name; those that learn come last."""

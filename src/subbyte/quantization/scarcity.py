@@ -37,7 +37,7 @@ def warn_scarce(found: Sequence[Scarce], samples: int) -> None:
     warnings.warn(
         f"{samples} calibration samples are too few for {shown}{more}: with fewer windows than inputs their second "
         f"moments are singular, ridge and damping decide in their place, and weights may fit the samples rather than "
-        f"the data; give at least {enough} samples, or leave refit, rescale, gptq and descent out of the methods",
+        f"the data; give at least {enough} samples, or leave refit, rescale, gptq, descent and inq out of the methods",
         CalibrationWarning,
         stacklevel=3,
     )

@@ -186,17 +186,74 @@ def test_descent_keeps_scales_that_biases_need_and_formats_of_many_levels(rng):
     assert WEIGHT_METHODS["descent"](p, begun) is begun
 
 
-def test_groups_are_independent_problems(rng):
+@pytest.mark.parametrize("name", ["pow2_e4", "pow2_e7_nozero", "fp130", "int4", "ternary", "nf4"])
+def test_inq_beats_rounding(rng, name):
+    wins = 0
+    for _ in range(6):
+        x = torch.from_numpy(correlated(rng, 800, 24))
+        weight = rng.standard_normal((8, 24)).astype(np.float32)
+        found = measure(Linear(), weight.shape, [x], [x @ torch.from_numpy(weight).T])
+        p = problem(found, name)
+        nearest = start(p, weight)
+        made = WEIGHT_METHODS["inq"](p, nearest)
+        made.tensor.check()
+        np.testing.assert_array_equal(made.tensor.scale, nearest.tensor.scale)
+        errors = [drift(found, s.tensor.dequantize(), weight) for s in (made, nearest)]
+        wins += errors[0] < 0.8 * errors[1]
+    assert wins >= 5
+
+
+def test_inq_rounds_the_largest_half_first_and_fits_the_rest_exactly(rng, monkeypatch):
+    """Of one row, with the first re-fit written out: its largest half has nearest codes, the rest solves H d = -H e."""
+    from subbyte.quantization.methods import inq
+
+    x = torch.from_numpy(correlated(rng, 500, 8))
+    weight = rng.standard_normal((3, 8)).astype(np.float32)
+    found = measure(Linear(), weight.shape, [x], [x @ torch.from_numpy(weight).T])
+    p = problem(found, "pow2_e4")
+    begun = start(p, weight)
+    monkeypatch.setattr(inq, "SHARES", (0.5, 1.0))
+    made = WEIGHT_METHODS["inq"](p, begun).tensor
+    hessian = found.gram[0] + 0.01 * found.power[0] * np.eye(8)
+    for row in range(3):
+        largest = np.argsort(-np.abs(weight[row]))[:4]
+        rest = np.setdiff1d(np.arange(8), largest)
+        np.testing.assert_array_equal(made.codes[row, largest], begun.tensor.codes[row, largest])
+        gap = (begun.tensor.dequantize()[row] - weight[row])[largest].astype(np.float64)
+        change = -np.linalg.solve(hessian[np.ix_(rest, rest)], hessian[np.ix_(rest, largest)] @ gap)
+        wanted = made.format.encode(weight[row, rest] + change, float(made.scale[row]))
+        np.testing.assert_array_equal(made.codes[row, rest], wanted)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 7])
+def test_inq_of_inputs_that_have_nothing_in_common_is_rounding(rng, k):
+    """Nothing can be made up then; nor is a single weight left over."""
+    found = Moments(gram=np.eye(k)[None] * 2, cross=np.zeros((1, 5, k)), rows=100)
+    weight = rng.standard_normal((5, k)).astype(np.float32)
+    p = problem(found, "pow2_e5")
+    begun = start(p, weight)
+    np.testing.assert_array_equal(WEIGHT_METHODS["inq"](p, begun).tensor.codes, begun.tensor.codes)
+
+
+def test_inq_is_no_default_and_runs_by_name(rng):
+    from subbyte.quantization.recipe import METHODS
+
+    assert "inq" not in METHODS
+    assert Recipe(name="r", rules=(Rule(weights="pow2_e4"),), methods=("refit", "inq")).methods == ("refit", "inq")
+
+
+@pytest.mark.parametrize("name", ["gptq", "inq"])
+def test_groups_are_independent_problems(rng, name):
     op = Conv(groups=3, layout="channels_last", padding=(1, 1, 1, 1))
     x = torch.from_numpy(rng.standard_normal((8, 6, 6, 6)).astype(np.float32)).cumsum(2)
     weight = rng.standard_normal((6, 3, 3, 2)).astype(np.float32)
     y = op.torch(x, torch.from_numpy(weight))
     p = problem(measure(op, weight.shape, [x], [y]), "int3")
-    together = WEIGHT_METHODS["gptq"](p, start(p, weight)).tensor.codes
+    together = WEIGHT_METHODS[name](p, start(p, weight)).tensor.codes
     one = Conv(layout="channels_last", padding=(1, 1, 1, 1))
     for g in range(3):
         part = problem(measure(one, (2, 3, 3, 2), [x[..., 2 * g : 2 * g + 2]], [y[..., 2 * g : 2 * g + 2]]), "int3")
-        alone = WEIGHT_METHODS["gptq"](part, start(part, weight[2 * g : 2 * g + 2])).tensor.codes
+        alone = WEIGHT_METHODS[name](part, start(part, weight[2 * g : 2 * g + 2])).tensor.codes
         np.testing.assert_array_equal(together[2 * g : 2 * g + 2], alone)
 
 
@@ -228,18 +285,19 @@ def test_slightly_indefinite_moments_are_damped_more(rng):
     assert np.abs(fed.tensor.dequantize() - weight).max() < 3 * begun.tensor.scale.max()
 
 
-def test_dead_inputs_keep_their_nearest_codes(rng):
+@pytest.mark.parametrize("name", ["gptq", "inq"])
+def test_dead_inputs_keep_their_nearest_codes(rng, name):
     x = rng.standard_normal((300, 6)).astype(np.float32)
     x[:, [1, 4]] = 0
     weight = rng.standard_normal((4, 6)).astype(np.float32)
     found = measure(Linear(), weight.shape, [torch.from_numpy(x)], [torch.from_numpy(x @ weight.T)])
     p = problem(found, "int4")
     begun = start(p, weight)
-    fed = WEIGHT_METHODS["gptq"](p, begun)
+    fed = WEIGHT_METHODS[name](p, begun)
     np.testing.assert_array_equal(fed.tensor.codes[:, [1, 4]], begun.tensor.codes[:, [1, 4]])
     silent = measure(Linear(), weight.shape, [torch.zeros(50, 6)], [torch.zeros(50, 4)])
     p = problem(silent, "int4")
-    np.testing.assert_array_equal(WEIGHT_METHODS["gptq"](p, start(p, weight)).tensor.codes, begun.tensor.codes)
+    np.testing.assert_array_equal(WEIGHT_METHODS[name](p, start(p, weight)).tensor.codes, begun.tensor.codes)
 
 
 def test_moments_that_are_no_moments_are_refused():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from subbyte.quantization.methods import descent, gptq, refit, rescale
+from subbyte.quantization.methods import descent, gptq, inq, refit, rescale
 from subbyte.quantization.methods.absorption import bias_absorption
 from subbyte.quantization.methods.analytic_bias import analytic_bias_correction
 from subbyte.quantization.methods.batch_norm import batch_norm_reestimation
@@ -23,6 +23,7 @@ __all__ = [
     "CLIPPING",
     "CODE_METHODS",
     "CORRECTIONS",
+    "DEFAULT_WEIGHT_METHODS",
     "GRAPH_METHODS",
     "LEARNED_METHODS",
     "VISIBLE_BIAS_CORRECTION",
@@ -49,10 +50,14 @@ WEIGHT_METHODS: Mapping[str, Method] = {
     "rescale": rescale.rescale,
     "gptq": gptq.gptq,
     "descent": descent.descent,
+    "inq": inq.inq,
 }
 """Steps from a layer's trained weights to its codes."""
 
-CODE_METHODS = (gptq.gptq, descent.descent)
+DEFAULT_WEIGHT_METHODS = ("refit", "rescale", "gptq", "descent")
+"""Those of low-bit recipes that name none."""
+
+CODE_METHODS = (gptq.gptq, descent.descent, inq.inq)
 """Those that choose codes themselves; a layer whose recipe names a rounding keeps the codes of that."""
 
 BIAS_CORRECTION = "bias_correction"
