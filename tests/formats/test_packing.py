@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import subbyte as sb
 from subbyte.errors import FormatError
-from subbyte.formats import Format, get_format, packed_size
+from subbyte.formats import Format, QTensor, get_format, packed_size
 from subbyte.formats.packing import Radix, default_packing, get_packing
+from subbyte.runtime.modelfile import breakdown, from_bytes, to_bytes
+from tests.e2e.format_nets import float_net, samples
 from tests.limits import examples
 
 COUNTS = (0, 1, 2, 3, 5, 7, 8, 9, 26, 27, 28, 63, 64, 65, 257)
@@ -20,7 +24,9 @@ COUNTS = (0, 1, 2, 3, 5, 7, 8, 9, 26, 27, 28, 63, 64, 65, 257)
 
 def names(levels: int) -> list[str]:
     narrow = (levels - 1).bit_length()
-    return sorted({f"bits{narrow}", f"bits{min(16, narrow + 1)}", f"radix{levels}", default_packing(levels)})
+    some = {f"bits{narrow}", f"bits{min(16, narrow + 1)}", f"radix{levels}", default_packing(levels)}
+    some |= {f"planes{narrow}", *(f"radix{levels}x{size}" for size in (1, 2, 4, 8))}
+    return sorted(some | ({"nibble_plane"} if levels <= 32 else set()))
 
 
 @pytest.mark.parametrize("levels", range(2, 257))
@@ -152,7 +158,27 @@ def test_pack_refuses_codes_outside_the_format() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["bits0", "bits17", "radix1", "radix257", "bits04", "nibbles", "", "bits４", "radix-3"]
+    "name",
+    [
+        "bits0",
+        "bits17",
+        "radix1",
+        "radix257",
+        "bits04",
+        "nibbles",
+        "",
+        "bits４",
+        "radix-3",
+        "planes0",
+        "planes17",
+        "radix3x3",
+        "radix3x16",
+        "bits4x1",
+        "planes4x1",
+        "nibble_planes",
+        "radix3x",
+        "radix3x01",
+    ],
 )
 def test_unknown_packing(name: str) -> None:
     with pytest.raises(FormatError, match="unknown"):
@@ -181,3 +207,85 @@ def test_bits_are_a_little_endian_stream(k: int) -> None:
         assert back.dtype == codes.dtype
         assert back.flags.writeable
         assert np.array_equal(back, codes)
+
+
+def test_planes_are_bits_of_codes() -> None:
+    codes = np.array([0b101, 0b001, 0b110, 0, 0, 0, 0, 0b111, 0b010], dtype=np.uint8)
+    assert get_packing("planes3").pack(codes, 8) == bytes([0b10000011, 0, 0b10000100, 1, 0b10000101, 0])
+    five = np.array([0x1F, 0x02, 0x13], dtype=np.uint8)
+    assert get_packing("nibble_plane").pack(five, 32) == bytes([0x2F, 0x03, 0b101])
+    assert get_packing("planes16").pack(np.array([0x8001], np.uint16), 65536) == bytes([1, *[0] * 14, 1])
+
+
+@pytest.mark.parametrize(
+    ("name", "levels", "digits", "size"),
+    [
+        ("radix3", 3, 5, 1),
+        ("radix3x2", 3, 10, 2),
+        ("radix5", 5, 27, 8),
+        ("radix17", 17, 15, 8),
+        ("radix31x8", 31, 12, 8),
+    ],
+)
+def test_words_of_the_literature(name: str, levels: int, digits: int, size: int) -> None:
+    packing = get_packing(name)
+    assert isinstance(packing, Radix)
+    assert packing.layout == (digits, size)
+    assert packing.bits_per_code == 8 * size / digits
+    assert packing.size(3 * digits) == 3 * size
+    largest = np.full(digits, levels - 1, np.uint8)
+    assert packing.pack(largest, levels) == (levels**digits - 1).to_bytes(size, "little")
+
+
+@pytest.mark.parametrize("name", ["radix3", "radix3x2"])
+def test_every_ternary_word_there_and_back(name: str) -> None:
+    """All 243 and all 59049 words, and each word above them refused."""
+    packing = get_packing(name)
+    assert isinstance(packing, Radix)
+    digits, size = packing.layout
+    every = np.arange(3**digits)
+    codes = (every[:, None] // 3 ** np.arange(digits) % 3).astype(np.uint8)
+    data = packing.pack(codes, 3)
+    assert data == every.astype(f"<u{size}").tobytes()
+    np.testing.assert_array_equal(packing.unpack(data, codes.size, 3), codes.reshape(-1))
+    for word in (3**digits, 256**size - 1):
+        with pytest.raises(FormatError, match="exceeds"):
+            packing.unpack(word.to_bytes(size, "little"), digits, 3)
+
+
+@pytest.mark.parametrize(("name", "levels"), [("planes2", 4), ("bits4", 16), ("nibble_plane", 32), ("planes5", 32)])
+def test_every_pair_of_codes_there_and_back(name: str, levels: int) -> None:
+    packing = get_packing(name)
+    pairs = np.stack(np.meshgrid(np.arange(levels), np.arange(levels)), axis=-1).reshape(-1).astype(np.uint8)
+    for count in (pairs.size, pairs.size - 1, pairs.size - 3):
+        data = packing.pack(pairs[:count], levels)
+        assert len(data) == packing.size(count)
+        np.testing.assert_array_equal(packing.unpack(data, count, levels), pairs[:count])
+
+
+@pytest.mark.parametrize(
+    ("name", "packing", "bits"),
+    [
+        ("int5", "nibble_plane", 5),
+        ("int3", "planes3", 3),
+        ("ternary", "radix3x2", 1.6),
+        ("levels31", "radix31x8", 16 / 3),
+    ],
+)
+def test_files_hold_what_the_chosen_packing_takes(name: str, packing: str, bits: float) -> None:
+    """The size in the file is the packing's; what is loaded has the packing, the table and the integers."""
+    f = Format(name=name, table=get_format(name).table, packing=packing)
+    q = sb.quantize(float_net("weight", f), samples(float_net("weight", f)), recipe=f"w{name}_a8_first_last_same")
+    own = {k: replace(v, format=f) if isinstance(v, QTensor) else v for k, v in q.graph.constants.items()}
+    graph = replace(q.graph, constants=own)
+    parts = {p.constant: p.nbytes for p in breakdown(graph) if p.role == "codes"}
+    weights = {k: v for k, v in own.items() if isinstance(v, QTensor)}
+    assert all(parts[k] == get_packing(packing).size(v.codes.size) for k, v in weights.items())
+    most = max(weights.values(), key=lambda v: v.codes.size)
+    assert abs(8 * most.packed_size / most.codes.size - bits) < 0.2
+    loaded, _ = from_bytes(to_bytes(graph, q.metadata))
+    for k, v in weights.items():
+        again = loaded.constants[k]
+        assert isinstance(again, QTensor)
+        assert again.format.packing == packing
+        np.testing.assert_array_equal(again.integers(), v.integers())

@@ -1,12 +1,15 @@
 """Codes to bytes and back: how a quantized tensor lies in a file, with no bit wasted that a small rule can save.
 
-Two rules, each with a parameter in its name:
+Four rules, most with a parameter in their name:
 
 ``bits<k>``: the stream of ``stream.py``, little endian: code i is bits i*k .. i*k+k-1, bit 0 is the lowest of byte 0.
     k = 4 is nibbles (low one first), k = 8 is bytes.
 ``radix<L>``: n codes are the digits of one number in base L, first code lowest, in a little-endian word of 1, 2, 4 or
     8 bytes: the word with the fewest bits per code, the smaller one on ties (5 ternary codes in a byte, 27 codes of
-    5 levels in 8 bytes). The last word is cut to the bytes that its digits need.
+    5 levels in 8 bytes). The last word is cut to the bytes that its digits need. ``radix<L>x<bytes>`` names the word:
+    radix3x2 has 10 ternary codes in 16 bits, radix31x8 has 12 codes of 31 levels in 64.
+``planes<k>``: k bit planes one behind the other, the lowest first; plane j holds bit j of every code, as bits1.
+``nibble_plane``: codes of 5 bits as the bits4 of their low nibbles, then the plane of their highest bits.
 
 ``unpack`` trusts nothing: wrong length, a code outside the format, a word above its digits' maximum and non-zero
 padding bits are refused, so every tensor has exactly one byte string.
@@ -103,15 +106,71 @@ class Bits:
 
 
 @dataclass(frozen=True)
-class Radix:
-    """``radix<L>``: several base-L digits in a little-endian word."""
+class Planes:
+    """``planes<k>``, or ``nibble_plane``: parts of all codes one behind the other, each a stream of its own.
 
-    base: int
+    Attributes:
+        widths: bits of each part, from the lowest bits of the codes on: ones, or (4, 1).
+    """
+
+    widths: tuple[int, ...]
 
     @property
     def name(self) -> str:
-        """``radix<L>``."""
-        return f"radix{self.base}"
+        """``planes<k>``, ``nibble_plane``."""
+        return "nibble_plane" if self.widths == _NIBBLE_PLANE else f"planes{len(self.widths)}"
+
+    @property
+    def capacity(self) -> int:
+        """2**k."""
+        return 1 << sum(self.widths)
+
+    @property
+    def bits_per_code(self) -> float:
+        """The value k."""
+        return float(sum(self.widths))
+
+    def size(self, count: int) -> int:
+        """Bytes of ``count`` codes: ceil(count * width / 8) of each part."""
+        return sum(stream_size(count, width) for width in self.widths)
+
+    def pack(self, codes: Codes, levels: int) -> bytes:
+        """See Packing."""
+        flat, parts, low = _checked_codes(self, codes, levels), [], 0
+        for width in self.widths:
+            part = (flat >> flat.dtype.type(low)) & flat.dtype.type((1 << width) - 1)
+            parts.append(to_stream(part, width))
+            low += width
+        return b"".join(parts)
+
+    def unpack(self, data: bytes, count: int, levels: int) -> Codes:
+        """See Packing."""
+        _check_length(self, data, count, levels)
+        dtype = code_dtype(levels)
+        codes, low, start = np.zeros(count, dtype=np.uint16), 0, 0
+        for width in self.widths:
+            part = data[start : start + stream_size(count, width)]
+            if not padding_is_zero(part, count, width):
+                raise _damaged(self, "the padding bits behind a part are not zero")
+            codes |= from_stream(part, count, width).astype(np.uint16) << np.uint16(low)
+            low, start = low + width, start + len(part)
+        return _below(self, codes, levels).astype(dtype, copy=False)
+
+
+_NIBBLE_PLANE = (4, 1)
+
+
+@dataclass(frozen=True)
+class Radix:
+    """``radix<L>``: several base-L digits in a little-endian word; ``radix<L>x<bytes>`` says how long a word is."""
+
+    base: int
+    word: int = 0
+
+    @property
+    def name(self) -> str:
+        """``radix<L>``, ``radix<L>x<bytes>``."""
+        return f"radix{self.base}x{self.word}" if self.word else f"radix{self.base}"
 
     @property
     def capacity(self) -> int:
@@ -121,7 +180,8 @@ class Radix:
     @cached_property
     def layout(self) -> tuple[int, int]:
         """(digits, bytes) of a word."""
-        words = [(_digits(self.base, 8 * size), size) for size in _WORD_BYTES]
+        sizes = (self.word,) if self.word else _WORD_BYTES
+        words = [(_digits(self.base, 8 * size), size) for size in sizes]
         return max(words, key=lambda w: (w[0] / w[1], -w[1]))
 
     @property
@@ -186,26 +246,32 @@ def _digits(base: int, bits: int) -> int:
     return n
 
 
-_PATTERN = re.compile(r"(bits|radix)([0-9]{1,3})")
+_PATTERN = re.compile(r"(bits|planes|radix)([0-9]{1,3})(?:x([1248]))?")
 
 
 @lru_cache(maxsize=1024)
 def get_packing(name: str) -> Packing:
-    """The packing of a name: ``bits1`` .. ``bits16``, ``radix2`` .. ``radix256``.
+    """The packing of a name.
+
+    ``bits1`` .. ``bits16``, ``planes1`` .. ``planes16``, ``nibble_plane``, ``radix2`` .. ``radix256``, these also with
+    ``x1``, ``x2``, ``x4`` or ``x8``, the bytes of a word.
 
     Raises:
         FormatError: no such packing.
     """
+    if name == "nibble_plane":
+        return Planes(_NIBBLE_PLANE)
     match = _PATTERN.fullmatch(name)
     if match is not None and not match[2].startswith("0"):
-        number = int(match[2])
-        if match[1] == "bits" and number <= 16:
-            return Bits(number)
-        if match[1] == "radix" and 2 <= number <= 256:
-            return Radix(number)
+        kind, number, word = match[1], int(match[2]), int(match[3] or 0)
+        if kind == "radix" and 2 <= number <= 256:
+            return Radix(number, word)
+        if kind != "radix" and number <= 16 and not word:
+            return Bits(number) if kind == "bits" else Planes((1,) * number)
     raise FormatError(
         f"packing {name!r} is unknown",
-        "a packing is bits1 .. bits16 (a stream of k-bit codes) or radix2 .. radix256 (digits in base L)",
+        "a packing is bits1 .. bits16 (a stream of k-bit codes), planes1 .. planes16 (bit planes), nibble_plane (5 "
+        "bits) or radix2 .. radix256 (digits in base L), if wanted with x1, x2, x4 or x8 (bytes of a word)",
         "leave the packing out: the format then takes the smallest one",
     )
 
