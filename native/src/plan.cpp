@@ -26,7 +26,7 @@ const std::map<std::string, Maker>& makers() {
         {"argmax", make_argmax},         {"int_softmax", make_softmax},   {"int_log_softmax", make_log_softmax},
         {"concat", make_concat},         {"reshape", make_reshape},       {"identity", make_reshape},
         {"transpose", make_transpose},   {"slice", make_slice},           {"int_pad", make_pad},
-        {"resize_nearest", make_resize},
+        {"resize_nearest", make_resize}, {"int_trim", make_trim},
     };
     return table;
 }

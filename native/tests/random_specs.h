@@ -90,7 +90,7 @@ public:
                                       &Grower::linear, &Grower::add,       &Grower::mul,     &Grower::rescale,
                                       &Grower::table,  &Grower::pool,      &Grower::mean,    &Grower::argmax,
                                       &Grower::soft,   &Grower::concat,    &Grower::reshape, &Grower::pad,
-                                      &Grower::slice,  &Grower::transpose, &Grower::resize};
+                                      &Grower::slice,  &Grower::transpose, &Grower::resize,  &Grower::trim};
         (this->*MAKERS[pick(0, static_cast<std::int64_t>(std::size(MAKERS)) - 1)])();
         if (chance(10)) spoil();
         op_.output = static_cast<std::int64_t>(plan_.values.size());
@@ -345,6 +345,21 @@ private:
         result_.shape[0] = pick(1, 9);
         result_.shape[1] = pick(1, 9);
         op_.attributes = {{"size", {result_.shape[0], result_.shape[1]}}, {"channels_last", {1}}};
+    }
+
+    void trim() {
+        op_.kind = "int_trim";
+        keep_type();
+        if (shape().empty()) return;
+        const std::int64_t channels = shape().back(), pairing = pick(0, 2);
+        const std::int64_t run = pairing == 0 && chance(50) ? pick(1, 40) : 0;
+        const std::int64_t tables = run != 0 ? pick(1, 7) : pairing == 0 ? 1 : 2;
+        Dims reach;
+        for (std::int64_t i = 0; run != 0 && i < tables; ++i)
+            reach.push_back(i + 1 == tables ? 255 : 10 * i);
+        if (pairing == 2) result_.shape.back() *= 4;
+        op_.attributes = {{"group", {chance(60) ? channels : 1}}, {"pairing", {pairing}}, {"run", {run}}, {"reach", reach}};
+        op_.arrays["tables"] = constants_.u8({tables, 256}, 0, 255);
     }
 
     // One claim becomes false.

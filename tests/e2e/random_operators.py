@@ -9,6 +9,7 @@ import numpy as np
 
 from subbyte.arithmetic.requant import multiplier
 from subbyte.formats import get_format
+from subbyte.formats.trims import trims
 from subbyte.graph.ir import IntType
 from subbyte.graph.ops.add import IntAdd
 from subbyte.graph.ops.argmax import Argmax
@@ -28,7 +29,10 @@ from subbyte.graph.ops.resize_nearest import ResizeNearest
 from subbyte.graph.ops.slice import Slice
 from subbyte.graph.ops.softmax import IntSoftmax
 from subbyte.graph.ops.transpose import Transpose
+from subbyte.graph.ops.trim import IntTrim
 from tests.e2e.graph_maker import GAPS, WIDE, GraphMaker, byte, byte_image, image, legal, small, span
+
+TRIMS = [trim.name for trim in trims()]
 
 
 def _padding(g: GraphMaker, kernel, most: int = 3) -> tuple[int, int, int, int]:
@@ -329,6 +333,15 @@ def _argmax(g: GraphMaker) -> None:
     g.put(op, (x,), g.shaped(op, (x,), _wide((), 1.0)))
 
 
+def _trim(g: GraphMaker) -> None:
+    x = g.value(lambda t: byte(t) and small(t) and (t.lo, t.hi) == (0, 255) and t.format.uniform)
+    if x is None:
+        return
+    channels = g.types[x].shape[-1]
+    op = IntTrim(trim=g.pick(TRIMS), group=g.pick([d for d in (1, 2, 3, 5, channels) if channels % d == 0]))
+    g.put(op, (x,), g.shaped(op, (x,), g.types[x]))
+
+
 MAKERS: dict[str, Callable[[GraphMaker], None]] = {
     "int_conv": _conv,
     "int_linear": _linear,
@@ -348,6 +361,7 @@ MAKERS: dict[str, Callable[[GraphMaker], None]] = {
     "int_softmax": _softmax,
     "int_log_softmax": _log_softmax,
     "argmax": _argmax,
+    "int_trim": _trim,
 }
 
 LAYERS = (_conv, _conv, _depthwise, _depthwise, _linear, _linear, recoded_layer)

@@ -36,5 +36,6 @@ OpPtr make_transpose(const Build& build);
 OpPtr make_slice(const Build& build);
 OpPtr make_pad(const Build& build);
 OpPtr make_resize(const Build& build);
+OpPtr make_trim(const Build& build);
 
 }  // namespace subbyte

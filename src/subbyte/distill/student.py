@@ -16,11 +16,14 @@ import torch
 
 from subbyte.distill.kernels import PACE, AffineKernel, Kernel
 from subbyte.distill.rounding import activation_grid, rounded
+from subbyte.errors import RecipeError
 from subbyte.graph.ir import IntType, Node
 from subbyte.graph.ops.affine import Affine
 from subbyte.graph.ops.rectify import Rectify
 from subbyte.graph.ops.unary import Unary
 from subbyte.graph.torch_executor import FloatExecutor
+from subbyte.graph.verify import place_of
+from subbyte.quantization.fake_quant import fake_trim
 from subbyte.quantization.layers import LayerWeights
 from subbyte.quantization.parts import FIXED_RANGE, Scaling, bent
 from subbyte.quantization.scheme import Scheme
@@ -56,6 +59,7 @@ class Student:
         kernel: Callable[[LayerWeights, torch.device | str, bool], Kernel] = Kernel,
     ) -> None:
         self.scheme, self.graph, self.device = scheme, scheme.graph, device
+        _refuse_pruned(scheme)
         self.executor = FloatExecutor(scheme.graph, device)
         self.free = scheme.arithmetic != "shift"
         self.fixed = {n.name: layers[n.name] for n in self.graph if isinstance(n.op, Scaling) and self._stays(n)}
@@ -146,7 +150,13 @@ class Student:
         if name not in self.graph.types:
             return self.executor.constants[name]
         read = self.operand_key(node, name)
-        return env[name] if read == self.stored_key(name) else self.round(env[name], read)
+        x = env[name] if read == self.stored_key(name) else self.round(env[name], read)
+        kept = self.scheme.trim(node)
+        if kept is None:
+            return x
+        trim, group = kept  # what is cut off has no gradient of its own: the number's passes straight through
+        type_ = replace(self.scheme.types[read], scale=float(self.step_of(read).detach()))
+        return x + (fake_trim(x.detach(), type_, trim, group) - x.detach())
 
     def run(self, feeds: Mapping[str, Tensor], until: Iterable[str] = ()) -> Env:
         """Stored values by name; where ``until`` names some, only as far as the last of them."""
@@ -178,3 +188,15 @@ class Student:
     def _type(self, key: Key) -> IntType:
         with torch.no_grad():
             return replace(self.scheme.types[key], scale=float(self.step_of(key)))
+
+
+def _refuse_pruned(scheme: Scheme) -> None:
+    for node in scheme.graph:
+        kept = scheme.trim(node)
+        if kept is not None and kept[0].pairing == "stc":
+            raise RecipeError(
+                f"{kept[0].name} is used with a method that learns",
+                "learned weights fill what was pruned, and stc trims need weights of which two in four are 0",
+                "leave out the methods that learn, or use a trim that ends in _v",
+                place_of(scheme.graph, node),
+            )

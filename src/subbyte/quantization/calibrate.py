@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from subbyte.errors import SubbyteError
 from subbyte.formats.format import Format
+from subbyte.formats.trims import Trim
 from subbyte.graph.ir import FloatType, Graph, IntType, Node
 from subbyte.graph.torch_executor import FloatExecutor
-from subbyte.quantization.fake_quant import fake_quantize
-from subbyte.quantization.slots import Slot, Slots
+from subbyte.quantization.fake_quant import fake_quantize, fake_trim, in_place
+from subbyte.quantization.slots import Slot, Slots, multiplied_channels
 from subbyte.ranges import Observers, affine_params
 
 if TYPE_CHECKING:
@@ -29,8 +30,10 @@ Feeds = Mapping[str, npt.NDArray[np.float32]]
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total); total is 0 where unknown."""
 
-Ranges = dict[tuple[str, str, str, tuple[str, ...]], IntType]
-"""Ranges by group, format, observer and readers."""
+Question = tuple[str, str, str, tuple[tuple[str, str], ...]]
+"""Group, format, observer, and readers with their trims: what decides a range."""
+
+Ranges = dict[Question, IntType]
 
 WIDE_HEADROOM = 2.0
 """16-bit outputs keep this factor above the calibrated extremes: codes are plenty, saturation is not."""
@@ -73,11 +76,12 @@ def calibrate(
     """
     known = {} if known is None else known
     everything = [*slots.storage.values(), *slots.operands.values()]
-    wanted = [slot for slot in everything if _question(slot) not in known]
+    questions = {slot.key: _question(slot, slots.trims) for slot in everything}
+    wanted = [slot for slot in everything if questions[slot.key] not in known]
     if wanted:
-        found = _found(graph, wanted, batches, judged_samples, progress)
-        known.update({_question(slot): found[slot.key] for slot in wanted})
-    return {slot.key: known[_question(slot)] for slot in everything}
+        found = _found(graph, wanted, slots.trims, batches, judged_samples, progress)
+        known.update({questions[slot.key]: found[slot.key] for slot in wanted})
+    return {key: known[question] for key, question in questions.items()}
 
 
 def with_room(types: Mapping[tuple[str, str], IntType]) -> Mapping[tuple[str, str], IntType]:
@@ -86,13 +90,18 @@ def with_room(types: Mapping[tuple[str, str], IntType]) -> Mapping[tuple[str, st
     return {k: replace(t, scale=more * t.scale) if t.format.storage == "int16" else t for k, t in types.items()}
 
 
-def _question(slot: Slot) -> tuple[str, str, str, tuple[str, ...]]:
-    """What decides a slot's range."""
-    return slot.group.root, slot.format.name, slot.observer or "", tuple(n.name for n in slot.readers)
+def _question(slot: Slot, trims: Mapping[str, Trim]) -> Question:
+    readers = tuple((n.name, trims[n.name].name if n.name in trims else "") for n in slot.readers)
+    return slot.group.root, slot.format.name, slot.observer or "", readers
 
 
 def _found(
-    graph: Graph, wanted: Sequence[Slot], batches: Iterable[Feeds], judged_samples: int, progress: Progress
+    graph: Graph,
+    wanted: Sequence[Slot],
+    trims: Mapping[str, Trim],
+    batches: Iterable[Feeds],
+    judged_samples: int,
+    progress: Progress,
 ) -> dict[tuple[str, str], IntType]:
     observers = _observe(graph, wanted, batches, progress)
     types: dict[tuple[str, str], list[IntType]] = {}
@@ -101,7 +110,7 @@ def _found(
         ranges = [declared] if declared else [seen.range(name, slot.format) for name in candidates(slot)]
         options = [int_type(lo, hi, slot.format, graph, slot) for lo, hi in ranges]
         types[slot.key] = list(dict.fromkeys(options))
-    errors = _judge(graph, wanted, types, batches, judged_samples, progress)
+    errors = _judge(graph, wanted, types, trims, batches, judged_samples, progress)
     return {key: options[int(np.argmin(errors[key]))] for key, options in types.items()}
 
 
@@ -157,6 +166,7 @@ def _judge(
     graph: Graph,
     wanted: Sequence[Slot],
     types: Mapping[tuple[str, str], list[IntType]],
+    trims: Mapping[str, Trim],
     batches: Iterable[Feeds],
     judged_samples: int,
     progress: Progress,
@@ -174,12 +184,14 @@ def _judge(
         seen += min(room, len(next(iter(feeds.values()))))
         for slot in open_slots:
             for i, option in enumerate(types[slot.key]):
-                errors[slot.key][i] += _error(executor, slot, option, env)
+                errors[slot.key][i] += _error(executor, slot, option, trims, env)
         progress("choose ranges", seen, judged_samples)
     return errors
 
 
-def _error(executor: FloatExecutor, slot: Slot, option: IntType, env: Mapping[str, torch.Tensor]) -> float:
+def _error(
+    executor: FloatExecutor, slot: Slot, option: IntType, trims: Mapping[str, Trim], env: Mapping[str, torch.Tensor]
+) -> float:
     inside = set(slot.group.values)
     changed = {v: fake_quantize(env[v], option) for v in slot.group.values if _read(v, slot.readers)}
     if not slot.readers:
@@ -187,6 +199,9 @@ def _error(executor: FloatExecutor, slot: Slot, option: IntType, env: Mapping[st
     total = 0.0
     for node in slot.readers:
         inputs = {i: changed[i] for i in node.inputs if i in inside}
+        if node.name in trims:
+            group = multiplied_channels(executor.graph, node)
+            inputs = {i: fake_trim(x, option, in_place(trims[node.name]), group) for i, x in inputs.items()}
         total += _relative(executor.step(node, {**env, **inputs}), env[node.output])
     return total
 

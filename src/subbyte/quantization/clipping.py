@@ -15,7 +15,7 @@ import numpy as np
 from subbyte.graph.ir import IntType, Node
 from subbyte.graph.torch_executor import FloatExecutor
 from subbyte.quantization.calibrate import Feeds, Progress, declared_range, int_type
-from subbyte.quantization.fake_quant import fake_quantize
+from subbyte.quantization.fake_quant import as_read, fake_quantize
 from subbyte.quantization.resolve import is_low
 from subbyte.quantization.scheme import Scheme, with_types
 from subbyte.quantization.slots import Slot
@@ -111,6 +111,4 @@ def _behind_codes(scheme: Scheme, executor: FloatExecutor, inputs: Env) -> Env:
 
 def _read(scheme: Scheme, node: Node, value: str, raw: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """A value as a node reads it."""
-    stored, operand = scheme.stored(value), scheme.operand(node, value)
-    kept = fake_quantize(raw[value], stored)
-    return kept if stored == operand else fake_quantize(kept, operand)
+    return as_read(fake_quantize(raw[value], scheme.stored(value)), scheme, node, value)

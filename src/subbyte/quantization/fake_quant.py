@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from subbyte.formats.format import Format
-from subbyte.graph.ir import IntType
+from subbyte.formats.trims import Trim
+from subbyte.graph.ir import IntType, Node
+from subbyte.graph.ops.trim import trimmed_tensor
 
 if TYPE_CHECKING:
     import torch
+
+    from subbyte.quantization.scheme import Scheme
 
 
 def fake_quantize(x: torch.Tensor, type_: IntType) -> torch.Tensor:
@@ -26,6 +31,47 @@ def fake_quantize(x: torch.Tensor, type_: IntType) -> torch.Tensor:
         reals = torch.from_numpy(centred_values(type_.format, type_.zero_point).astype(np.float32))
         middles = (reals[1:] + reals[:-1]) / 2
         return reals[torch.bucketize(steps.contiguous(), middles)] * type_.scale
+
+
+def fake_trim(x: torch.Tensor, type_: IntType, trim: Trim, group: int) -> torch.Tensor:
+    """What a trim leaves of reals that ``fake_quantize`` has made; channels last, without gradient.
+
+    Args:
+        x: float32 [..., C].
+        type_: of its integers.
+        trim: what is kept.
+        group: channels that are multiplied together.
+    """
+    import torch
+
+    with torch.no_grad():
+        codes = torch.round(x / type_.scale).long() + type_.zero_point
+        kept = trimmed_tensor(codes, trim, type_.zero_point, group) - type_.zero_point
+        return kept.to(x.dtype) * type_.scale
+
+
+def in_place(trim: Trim) -> Trim:
+    """The trim, or, where it makes versions of its operand, the pairs that come nearest to it.
+
+    Where float weights judge a range, no weight has been pruned yet.
+    """
+    return replace(trim, pairing="pairs") if trim.pairing == "stc" else trim
+
+
+def as_read(x: torch.Tensor, scheme: Scheme, node: Node, value: str, versions: bool = False) -> torch.Tensor:
+    """A value that ``fake_quantize`` has stored, as a node reads it: re-coded and trimmed.
+
+    With ``versions`` an ``stc`` trim makes its versions of every channel, which spread weights read; else see
+    ``in_place``.
+    """
+    read = scheme.operand(node, value)
+    if read != scheme.stored(value):
+        x = fake_quantize(x, read)
+    kept = scheme.trim(node)
+    if kept is None:
+        return x
+    trim, group = kept
+    return fake_trim(x, read, trim if versions else in_place(trim), group)
 
 
 def stored_values(format_: Format) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

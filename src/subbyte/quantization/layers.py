@@ -17,13 +17,14 @@ import numpy.typing as npt
 
 from subbyte.errors import SubbyteError
 from subbyte.formats.qtensor import QTensor
+from subbyte.formats.two_of_four import spread_tensor
 from subbyte.graph.ir import Graph, Node
 from subbyte.graph.ops.affine import Affine, per_channel
 from subbyte.graph.ops.rectify import rectified
 from subbyte.graph.torch_executor import FloatExecutor
 from subbyte.graph.verify import place_of
 from subbyte.quantization.calibrate import Feeds, Progress
-from subbyte.quantization.fake_quant import fake_quantize
+from subbyte.quantization.fake_quant import as_read, fake_quantize
 from subbyte.quantization.methods import (
     AFFINE_CORRECTIONS,
     BIAS_CORRECTION,
@@ -99,7 +100,7 @@ def _elements(graph: Graph, value: str) -> int:
 
 def default_methods(choices: Mapping[str, LayerChoice], synthetic: bool = False) -> tuple[str, ...]:
     """Bias correction alone where no layer is low in levels; the whole stack where one is."""
-    low = any(is_low(c.weights) or is_low(c.operand) for c in choices.values())
+    low = any(is_low(c.weights) or is_low(c.operand) or c.trim for c in choices.values())
     return suited(METHODS if low else (BIAS_CORRECTION,), synthetic)
 
 
@@ -199,9 +200,7 @@ class _Walk:
 
     def _operand(self, node: Node, name: str) -> Chunks:
         """The quantized value as the node reads it."""
-        read, stored = self.scheme.operand(node, name), self.scheme.stored(name)
-        chunks = self.coarse[name]
-        return chunks if read == stored else [fake_quantize(x, read) for x in chunks]
+        return [as_read(x, self.scheme, node, name, versions=True) for x in self.coarse[name]]
 
     def _run(self, node: Node, env: Mapping[str, Chunks]) -> Chunks:
         names = self.graph.activations(node)
@@ -215,9 +214,9 @@ class _Walk:
         exact = self._run(replace(node, op=linear), self.exact)
         try:
             weight, layer = self._quantize(node, op, operand, exact)
+            reals = torch.from_numpy(self._multiplied(node, layer.weight).reshape(*weight.shape[:-1], -1))
         except SubbyteError as error:
             raise error.at(place_of(self.graph, node)) from error
-        reals = torch.from_numpy(layer.weight.dequantize().reshape(weight.shape))
         bias = torch.from_numpy(layer.bias.astype(np.float32))
         coarse = [linear.torch(x, reals, bias) for x in operand]
         for correct in self.corrections:
@@ -263,6 +262,15 @@ class _Walk:
         change = [torch.from_numpy(c.astype(np.float32)) for c in (factor, shift)]
         return weight, layer, [y * change[0] + change[1] for y in coarse]
 
+    def _pruned(self, node: Node) -> bool:
+        """Whether the layer lives by weights that are 0, which the weight methods would fill."""
+        trim = self.scheme.trim(node)
+        return trim is not None and trim[0].pairing == "stc"
+
+    def _multiplied(self, node: Node, weight: QTensor) -> Floats:
+        """The weights as reals, where its operand comes in versions at those that they read."""
+        return (spread_tensor(weight) if self._pruned(node) else weight).dequantize()
+
     def _quantize(
         self, node: Node, op: Scaling, operand: Chunks, exact: Chunks
     ) -> tuple[npt.NDArray[np.float32], LayerWeights]:
@@ -283,7 +291,8 @@ class _Walk:
         def scaled(reals: npt.NDArray[np.float32], importance: Reals | None) -> QTensor:
             return quantize_layer_weight(reals, choice, scheme.arithmetic, bias, s_x, s_y, importance)
 
-        if self.steps and (windows := sum(y[..., 0].numel() for y in exact)) < weight[0].size:
+        pruned = self._pruned(node)
+        if self.steps and not pruned and (windows := sum(y[..., 0].numel() for y in exact)) < weight[0].size:
             self.scarce.append(Scarce(node.name, windows, weight[0].size))
         state = State(weight=weight, tensor=scaled(weight, None))
         problem = Problem(
@@ -291,7 +300,7 @@ class _Walk:
             find_scales=scaled,
             least_scale=None if scheme.arithmetic == "shift" else least_scale(bias, s_x, state.tensor),
         )
-        for step in self.steps:
+        for step in () if pruned else self.steps:
             if choice.rounding == "half_even" or step not in CODE_METHODS:
                 state = step(problem, state)
         return state.weight, LayerWeights(weight=state.tensor, bias=bias, reals=state.weight)

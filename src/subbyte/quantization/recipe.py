@@ -15,6 +15,7 @@ from subbyte.formats import get_format
 from subbyte.formats.encode import ENCODE_ROUNDINGS
 from subbyte.formats.levels import check_pair, pairs
 from subbyte.formats.quantize import METHODS as SCALE_METHODS
+from subbyte.formats.trims import get_trim, is_trim
 from subbyte.quantization.learning import Learning
 from subbyte.quantization.methods import (
     BIAS_CORRECTION,
@@ -45,7 +46,7 @@ class Rule:
         operator: operator names (``conv``, ``linear``) that match; empty matches both.
         path: regular expression searched in the node's name and module path; empty matches all.
         weights: format of the weights.
-        activations: format of the operand, the activations as the layer multiplies them.
+        activations: format of the operand, the activations as the layer multiplies them; or a trim (``sparq4_5opt``).
         storage: format in which the layer's result is kept between layers.
         observer: of the result's range; None searches by layer output error.
         granularity: ``per_channel`` or ``per_tensor`` scales of the weights.
@@ -78,7 +79,8 @@ class Rule:
         _check_names("weight method", [self.weight_method], SCALE_METHODS)
         _check_names("rounding", [self.rounding], ENCODE_ROUNDINGS)
         _check_path(self.path)
-        _check_formats(self.weights, self.activations, self.storage)
+        _check_formats(self.weights, self.storage)
+        _check_operands(self.activations)
         if self.observer is not None:
             get_observer(self.observer)
 
@@ -129,7 +131,8 @@ class Recipe:
         _check_order(self.methods or ())
         for pattern in self.ignored_scope:
             _check_path(pattern)
-        _check_formats(self.input, self.output, self.first_input, self.last_input, self.first_last_weights)
+        _check_formats(self.input, self.output, self.first_last_weights)
+        _check_operands(self.first_input, self.last_input)
 
 
 _PAIR = re.compile(r"x(\d+)_w(\d+)")
@@ -173,9 +176,10 @@ def _unknown(name: str) -> RecipeError:
 def named_recipe(name: str) -> Recipe:
     """The recipe of a short name.
 
-    ``w<bits>a<bits>`` (``w4a8``), ``w<format>_a<format>`` with any registered format or bits (``wternary_a8``),
-    ``x<levels>_w<levels>`` (``x31_w17``); then optionally ``_first_last_8`` (8-bit weights in the first and last
-    layer, the default below 16 weight levels) or ``_first_last_same``.
+    ``w<bits>a<bits>`` (``w4a8``), ``w<format>_a<format>`` with any registered format or bits (``wternary_a8``), for
+    operands also any trim (``w4_asparq4_5opt_round_v``), ``x<levels>_w<levels>`` (``x31_w17``); then optionally
+    ``_first_last_8`` (8-bit weights in the first and last layer, the default below 16 weight levels) or
+    ``_first_last_same``.
 
     Raises:
         RecipeError: the name does not have this form.
@@ -188,11 +192,14 @@ def named_recipe(name: str) -> Recipe:
     formats = _short(stem)
     if formats is None:
         raise _unknown(name)
-    weights, activations = (get_format(f) for f in formats)
+    _check_formats(formats[0])
+    _check_operands(formats[1])
+    weights = get_format(formats[0])
+    operand = formats[1] if is_trim(formats[1]) else get_format(formats[1]).name
     keep_ends = modifier == "_first_last_8" or (not modifier and weights.levels < _LOW_LEVELS)
     return Recipe(
         name=name,
-        rules=(Rule(weights=weights.name, activations=activations.name, granularity="per_channel", symmetric=True),),
+        rules=(Rule(weights=weights.name, activations=operand, granularity="per_channel", symmetric=True),),
         first_last_weights="int8" if keep_ends else None,
     )
 
@@ -297,8 +304,22 @@ def _check_path(path: str) -> None:
 
 def _check_formats(*names: str | None) -> None:
     for name in names:
+        if name is not None and is_trim(name):
+            raise RecipeError(
+                f"{name!r} is used as a format",
+                "trims are for what layers multiply, codes of 8 bits with neighbours; weights and results have formats",
+                "write it as activations (w8_asparq4_5opt)",
+            )
         if name is not None:
             get_format(name)
+
+
+def _check_operands(*names: str | None) -> None:
+    for name in names:
+        if name is not None and is_trim(name):
+            get_trim(name)
+        else:
+            _check_formats(name)
 
 
 def _refuse_unknown(table: Mapping[str, Any], known: set[str], place: str) -> None:

@@ -11,6 +11,7 @@ from subbyte.errors import RecipeError
 from subbyte.formats import get_format
 from subbyte.formats.format import Format
 from subbyte.formats.refusals import require_legal
+from subbyte.formats.trims import Trim, get_trim, is_trim
 from subbyte.graph.ir import Graph, Node
 from subbyte.graph.verify import place_of
 from subbyte.quantization.recipe import LAYER_OPERATORS, Recipe, Rule
@@ -29,6 +30,7 @@ class LayerChoice:
         weight_method: ``min_max`` or ``mse``.
         symmetric: whether the weights' zero point is 0.
         rounding: of weights to codes.
+        trim: what is kept of the operand's 8-bit codes; None all.
     """
 
     weights: Format
@@ -39,6 +41,7 @@ class LayerChoice:
     weight_method: str = "min_max"
     symmetric: bool = True
     rounding: str = "half_even"
+    trim: Trim | None = None
 
 
 def is_low(format_: Format) -> bool:
@@ -111,16 +114,18 @@ def _override(
 
 
 def _choice(rule: Rule) -> LayerChoice:
-    weights = get_format(rule.weights or "int8")
+    weights, operand = get_format(rule.weights or "int8"), rule.activations or "uint8"
+    trim = get_trim(operand) if is_trim(operand) else None
     return LayerChoice(
         weights=weights,
-        operand=get_format(rule.activations or "uint8"),
+        operand=get_format("uint8" if trim else operand),
         storage=get_format(rule.storage) if rule.storage else None,
         observer=rule.observer,
         per_channel=rule.granularity != "per_tensor",
         weight_method=rule.weight_method or ("mse" if is_low(weights) else "min_max"),
         symmetric=rule.symmetric is not False,
         rounding=rule.rounding or "half_even",
+        trim=trim,
     )
 
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from subbyte.arithmetic.requant import Arithmetic
+from subbyte.formats.trims import Trim
 from subbyte.graph.ir import Graph, IntType, Node
 from subbyte.quantization.groups import Group, group_of
 from subbyte.quantization.parts import FIXED_RANGE
 from subbyte.quantization.resolve import LayerChoice
-from subbyte.quantization.slots import Slots, operand_format
+from subbyte.quantization.slots import Slots, multiplied_channels, operand_format
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,13 @@ class Scheme:
         if wanted is None:
             return stored
         return replace(self.types[self.groups[value].root, wanted.name], shape=stored.shape)
+
+    def trim(self, node: Node) -> tuple[Trim, int] | None:
+        """What is kept of a node's operand, and how many of its channels the node multiplies together."""
+        choice = self.choices.get(node.name)
+        if choice is None or choice.trim is None:
+            return None
+        return choice.trim, multiplied_channels(self.graph, node)
 
 
 def make_scheme(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from subbyte.errors import FormatError
 from subbyte.formats import get_format
 from subbyte.formats.format import Format
+from subbyte.formats.trims import Trim
 from subbyte.graph.ir import Graph, Node
+from subbyte.graph.verify import place_of
 from subbyte.quantization.groups import Group
 from subbyte.quantization.parts import FIXED_RANGE, READS_WIDE, reads_bytes
 from subbyte.quantization.recipe import Recipe
@@ -43,10 +46,12 @@ class Slots:
     Attributes:
         storage: by group root, how the group's values are kept.
         operands: by (group root, format name), codes made for layers that multiply another format.
+        trims: by node, what its operand's codes are kept to behind that.
     """
 
     storage: Mapping[str, Slot]
     operands: Mapping[tuple[str, str], Slot]
+    trims: Mapping[str, Trim] = field(default_factory=dict)
 
 
 def operand_format(node: Node, stored: Format, choices: Mapping[str, LayerChoice]) -> Format | None:
@@ -64,6 +69,11 @@ def _multiplied(node: Node, choices: Mapping[str, LayerChoice]) -> Format:
     return choices[node.name].operand if node.name in choices else get_format("uint8")
 
 
+def multiplied_channels(graph: Graph, node: Node) -> int:
+    """Channels that a layer multiplies together: those of one group of a convolution, all of a linear layer."""
+    return int(graph.constants[node.inputs[1]].shape[-1])
+
+
 def find_slots(graph: Graph, groups: Sequence[Group], choices: Mapping[str, LayerChoice], recipe: Recipe) -> Slots:
     """Formats of all activations.
 
@@ -73,6 +83,7 @@ def find_slots(graph: Graph, groups: Sequence[Group], choices: Mapping[str, Laye
     """
     storage: dict[str, Slot] = {}
     operands: dict[tuple[str, str], Slot] = {}
+    trims = {name: choice.trim for name, choice in choices.items() if choice.trim}
     for group in groups:
         stored = _storage_format(graph, group, choices, recipe)
         makers = [choices[n.name] for n in group.makers if n.name in choices]
@@ -80,6 +91,8 @@ def find_slots(graph: Graph, groups: Sequence[Group], choices: Mapping[str, Laye
         direct = []
         for node in group.readers:
             wanted = operand_format(node, stored, choices)
+            if node.name in trims:
+                _require_bytes(graph, node, wanted or stored, trims[node.name])
             if wanted is None:
                 direct.append(node)
                 continue
@@ -88,7 +101,17 @@ def find_slots(graph: Graph, groups: Sequence[Group], choices: Mapping[str, Laye
             operands[key] = Slot(group=group, format=wanted, readers=(*before, node), observer=observer)
         readers = tuple(direct) or group.readers
         storage[group.root] = Slot(group=group, format=stored, readers=readers, observer=observer)
-    return Slots(storage=storage, operands=operands)
+    return Slots(storage=storage, operands=operands, trims=trims)
+
+
+def _require_bytes(graph: Graph, node: Node, read: Format, trim: Trim) -> None:
+    if read.levels != 256:
+        raise FormatError(
+            f"{trim.name} is used on codes of format {read.name!r}, {read.levels} levels",
+            "a trim keeps a window of 8-bit codes",
+            "keep what the layer reads in uint8, or name a format of few bits as activations instead of the trim",
+            place_of(graph, node),
+        )
 
 
 def _storage_format(graph: Graph, group: Group, choices: Mapping[str, LayerChoice], recipe: Recipe) -> Format:

@@ -16,9 +16,10 @@ from subbyte.errors import RunError, unknown_name
 from subbyte.graph.feeds import check_codes, check_feeds
 from subbyte.graph.ir import Constant, Graph, IntType, Node
 from subbyte.graph.ops.op import attributes
+from subbyte.graph.ops.trim import IntTrim
 from subbyte.runtime import tuned
 from subbyte.runtime.choices import Choice, Knob
-from subbyte.runtime.native_plan import constant_arrays, plan_attributes
+from subbyte.runtime.native_plan import constant_arrays, plan_attributes, trim_parts
 
 if TYPE_CHECKING:
     from subbyte.runtime.profile import LayerProfile, Work
@@ -266,7 +267,10 @@ def _build(
     for node in graph.nodes:
         values = [index[i] for i in node.inputs if i in index]
         arrays = constant_arrays(node.op.name, _constants(graph, node))
-        plain = plan_attributes(node.op.name, attributes(node.op))
+        if isinstance(node.op, IntTrim):
+            plain, arrays = trim_parts(node.op, _int_type(graph, node.inputs[0]).zero_point)
+        else:
+            plain = plan_attributes(node.op.name, attributes(node.op))
         chosen = dict(choices.get(node.name, {}))
         builder.op(node.op.name, node.name, values, index[node.output], plain, arrays, chosen)
     return builder.build([index[n] for n in graph.inputs], [index[n] for n in graph.outputs], weights, family)

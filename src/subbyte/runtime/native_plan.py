@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from subbyte.formats.qtensor import QTensor
+from subbyte.formats.trims import get_trim
 from subbyte.graph.ir import Constant
+from subbyte.graph.ops.trim import IntTrim
 
 Attributes: TypeAlias = dict[str, list[int]]
 IntArrays: TypeAlias = "dict[str, npt.NDArray[np.integer[Any]]]"
@@ -23,6 +25,9 @@ OPERANDS: Mapping[str, Mapping[int, str]] = {
     "int_avg_pool": {1: "divisors", 2: "m", 3: "n"},
 }
 """Which operand of which operator may be a constant, and its name in the native engine."""
+
+PAIRINGS = ("none", "pairs", "stc")
+"""Of trims, as the native engine counts them."""
 
 
 def constant_arrays(kind: str, constants: Sequence[tuple[int, Constant]]) -> IntArrays:
@@ -64,6 +69,19 @@ def _weight(weight: QTensor) -> IntArrays:
         "table": np.asarray(weight.format.integers, dtype=np.int16),
         "weight_zero": np.ascontiguousarray(np.broadcast_to(zero, (channels,)), dtype=np.int32),
     }
+
+
+def trim_parts(op: IntTrim, zero_point: int) -> tuple[Attributes, IntArrays]:
+    """Attributes and tables of a trim: the engine knows no windows, only which table a code's neighbours choose.
+
+    Args:
+        op: the operator.
+        zero_point: of its operand.
+    """
+    trim = get_trim(op.trim)
+    reach = [min(2 ** (trim.window.bits + shift) - 1, 255) for shift in trim.window.shifts] if trim.shared else []
+    plain = {"group": [op.group], "pairing": [PAIRINGS.index(trim.pairing)], "run": [trim.shared], "reach": reach}
+    return plain, {"tables": trim.tables(zero_point)}
 
 
 def plan_attributes(kind: str, attributes: Mapping[str, Any]) -> Attributes:

@@ -115,6 +115,9 @@ INTEGER = [
     ),
     Case(ops.IntMean(axes=(1, 2), keepdims=False, **_RESCALE), [ints(3, 4, 2)], ints(1, zero=9)),
     Case(ops.IntPad(before=(0, 1), after=(0, 2), fill=7), [ints(4)], _MOVED),
+    Case(ops.IntTrim(trim="sparq4_5opt_round_v", group=3), [ints(4, 6)], ints(1)),
+    Case(ops.IntTrim(trim="sparq2_7opt_stc", group=7), [ints(7)], ints(1)),
+    Case(ops.IntTrim(trim="sparq4_5opt_shared16", group=40), [ints(2, 40)], ints(1)),
     Case(ops.IntSoftmax(axis=1, m=S, n=27), [ints(5, fmt="int16")], _I16),
     Case(
         ops.IntLogSoftmax(axis=1, m=S, n=27, m_in=S, m_log=54321, shift=22, lo=-32768, hi=32767),

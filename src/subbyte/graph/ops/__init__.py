@@ -25,6 +25,7 @@ from subbyte.graph.ops.resize_nearest import ResizeNearest
 from subbyte.graph.ops.slice import Slice
 from subbyte.graph.ops.softmax import IntSoftmax, Softmax
 from subbyte.graph.ops.transpose import Transpose
+from subbyte.graph.ops.trim import IntTrim
 from subbyte.graph.ops.unary import Unary
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "IntPad",
     "IntRescale",
     "IntSoftmax",
+    "IntTrim",
     "Linear",
     "LogSoftmax",
     "MaxPool",

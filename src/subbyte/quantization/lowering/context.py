@@ -13,11 +13,13 @@ import numpy.typing as npt
 from subbyte.arithmetic.requant import Arithmetic, multiplier, powers_of_two
 from subbyte.errors import LoweringError
 from subbyte.formats import get_format
+from subbyte.formats.trims import Trim
 from subbyte.graph.ir import Constant, Graph, IntType, Node, Shape, TensorType
 from subbyte.graph.ops.lut import IntLut
 from subbyte.graph.ops.op import Op
 from subbyte.graph.ops.rectify import Rectify
 from subbyte.graph.ops.rescale import IntRescale
+from subbyte.graph.ops.trim import IntTrim, trimmed_type
 from subbyte.graph.verify import place_of
 from subbyte.quantization.fake_quant import centred_values, nearest_stored
 from subbyte.quantization.layers import LayerWeights
@@ -44,6 +46,7 @@ class Lowering:
         self.constants: dict[str, Constant] = {}
         self.nodes: list[Node] = []
         self._recoded: dict[tuple[str, str, float, int], str] = {}
+        self._trims: dict[tuple[str, str, int], str] = {}
         self._taken = {*scheme.graph.types, *(n.name for n in scheme.graph)}
 
     def graph(self) -> Graph:
@@ -105,8 +108,19 @@ class Lowering:
         return type_
 
     def operand(self, node: Node, value: str) -> tuple[str, IntType]:
-        """The value as the node reads it, re-coded where its format asks for it."""
-        return self.recode(node, value, self.scheme.operand(node, value))
+        """The value as the node reads it, re-coded and trimmed where its choice asks for it."""
+        name, type_ = self.recode(node, value, self.scheme.operand(node, value))
+        kept = self.scheme.trim(node)
+        return (name, type_) if kept is None else self._trimmed(node, name, type_, *kept)
+
+    def _trimmed(self, node: Node, value: str, type_: IntType, trim: Trim, group: int) -> tuple[str, IntType]:
+        """``value::trim``, made once for all readers that multiply as many channels together."""
+        wanted = trimmed_type(type_, trim)
+        key = (value, trim.name, group)
+        if key not in self._trims:
+            op = IntTrim(trim=trim.name, group=group)
+            self._trims[key] = self.emit(node, op, (value,), f"{value}::{trim.name}", wanted)
+        return self._trims[key], wanted
 
     def recode(self, node: Node, value: str, wanted: IntType) -> tuple[str, IntType]:
         """The value in another quantization: itself if equal, else ``value::format``, made once for all readers."""

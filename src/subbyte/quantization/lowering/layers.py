@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from subbyte.arithmetic.bounds import LIMIT, worst_case
 from subbyte.arithmetic.fast_requant import nudge
+from subbyte.formats.two_of_four import spread_tensor
 from subbyte.graph.ir import IntType, Node
 from subbyte.graph.ops.affine import Affine
 from subbyte.graph.ops.conv import Conv, IntConv
@@ -26,7 +27,9 @@ def _constants(low: Lowering, node: Node, op: Scaling, x_type: IntType, clamp: t
     layer, out = low.layers[node.name], low.scheme.stored(node.output)
     scales = x_type.scale * np.broadcast_to(layer.weight.scale.astype(np.float64), layer.bias.shape)
     bias = np.rint(layer.bias / scales).astype(np.int32)
-    names = [low.constant(node, "weight", layer.weight), low.constant(node, "bias", bias)]
+    kept = low.scheme.trim(node)
+    weight = spread_tensor(layer.weight) if kept is not None and kept[0].pairing == "stc" else layer.weight
+    names = [low.constant(node, "weight", weight), low.constant(node, "bias", bias)]
     leaky = op.rectify is not None and bent(op.rectify)
     x_most = max(x_type.zero_point - x_type.lo, x_type.hi - x_type.zero_point)
     reach = worst_case(layer.weight.integers(), -x_most, x_most, bias).clip(max=LIMIT)
