@@ -2,6 +2,7 @@
 
     python -m benchmarks.ptq                      # everything; updates benchmarks/results/ and docs/results/
     python -m benchmarks.ptq --nets resnet8 --recipes w8a8 --stacks default --no-write
+    python -m benchmarks.ptq --nets tiny_darknet --recipes benchmarks/recipes/w4a4_second_operand_8.toml --stacks default
 
 All methods get the same unlabelled samples. Integer models run on the native engine.
 """
@@ -132,7 +133,7 @@ def score(outputs: list[Floats], exact: list[Floats], labels: list[Any]) -> dict
 
 
 def evaluate(net: Net, recipes: list[str], stacks: list[str], peers: list[str]) -> dict[str, Any]:
-    """Rows by method of one network; the name of a stack other than the default one follows its recipe's."""
+    """Rows by method of one network: the recipe's name or its file's, and a stack other than the default one."""
     model = sb.load_model(net.path)
     run_float = session(net.path)
     folds = net.folds()
@@ -144,7 +145,7 @@ def evaluate(net: Net, recipes: list[str], stacks: list[str], peers: list[str]) 
         print(net.name, method, json.dumps(rows[method]), flush=True)
     for recipe in recipes:
         for stack in stacks:
-            name = recipe if stack == "default" else f"{recipe} {stack}"
+            name = Path(recipe).stem if stack == "default" else f"{Path(recipe).stem} {stack}"
             rows[name] = folded(partial(quantized, model, recipe, STACKS[stack]), folds, exact)
             print(net.name, name, json.dumps(rows[name]), flush=True)
     return rows
