@@ -2,7 +2,7 @@
 
     python -m benchmarks.ptq                      # everything; updates benchmarks/results/ and docs/results/
     python -m benchmarks.ptq --nets resnet8 --recipes w8a8 --stacks default --no-write
-    python -m benchmarks.ptq --nets tiny_darknet --recipes benchmarks/recipes/w4a4_second_operand_8.toml --stacks default
+    python -m benchmarks.ptq --nets tiny_darknet --recipes benchmarks/recipes/w4a4_second_operand_8.toml
 
 All methods get the same unlabelled samples. Integer models run on the native engine.
 """
