@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from subbyte.arithmetic.requant import multiplier
 from subbyte.formats import Format, get_format
+from subbyte.formats.groups import Groups, group_count
 from subbyte.formats.qtensor import QTensor
 from subbyte.graph.ir import Constant, Graph, IntType, Node
 from subbyte.graph.ops.op import Op
@@ -151,7 +153,19 @@ class GraphMaker:
         if format_.uniform and self.coin(0.3):
             lowest, highest = max(format_.lo, format_.hi - 127), min(format_.hi, format_.lo + 128)
             zero = self.rng.integers(lowest, highest + 1, scale.shape).astype(np.int32)
-        return QTensor(codes=codes.astype(np.uint8), format=format_, scale=scale, zero_point=np.asarray(zero), axis=0)
+        weight = QTensor(codes=codes.astype(np.uint8), format=format_, scale=scale, zero_point=np.asarray(zero), axis=0)
+        return self.grouped(weight) if self.coin(0.25) else weight
+
+    def grouped(self, weight: QTensor) -> QTensor:
+        """The weight in groups whose scales are as large as int8 lets them be, or powers of two below."""
+        size = self.integer(1, 2 * weight.codes.size // len(weight.codes) + 1)
+        shape = len(weight.codes), group_count(weight.shape, size)
+        most = max(1, 127 // max(1, *map(abs, weight.interval())))
+        scale = self.rng.integers(1, most + 1, shape).astype(np.int32)
+        if self.coin(0.3):
+            scale = np.left_shift(1, np.log2(scale).astype(np.int32)).astype(np.int32)
+        zero = np.broadcast_to(weight.zero_point.reshape(-1, 1), shape).astype(np.int32)
+        return replace(weight, zero_point=zero, groups=Groups(size=size, scale=scale))
 
     def epilogue(self, outputs: int, magnitude: float) -> tuple[str, ...]:
         """bias, m, n and sometimes m_neg, n_neg."""

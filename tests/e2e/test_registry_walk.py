@@ -30,7 +30,13 @@ def test_something_is_claimed() -> None:
     """A walk of nothing would pass."""
     claimed = {name for name, _ in CLAIMS}
     assert {"int4", "uint4", "levels17", "ternary", "binary", "nf4", "fp4_e2m1", "apot5", "pow2_e4"} <= claimed
-    assert {granularity for _, granularity in CLAIMS} >= {"per_tensor", "per_channel"}
+    assert {granularity for _, granularity in CLAIMS} >= {
+        "per_tensor",
+        "per_channel",
+        "per_group(32)",
+        "dual_grained(64)",
+        "mx",
+    }
     assert claimed == {c.name for c in cards() if not c.weights.startswith("no")}
     assert all(c.runs for c in cards() if c.name in claimed)
 
@@ -71,10 +77,14 @@ def check_codes(tensor: QTensor, weight: np.ndarray) -> None:
     codes = f.unpack(data, weight.size).reshape(weight.shape)
     np.testing.assert_array_equal(codes, tensor.codes)
     reals = tensor.dequantize()
-    if tensor.scale.ndim < 2:
-        scale, zero = (np.broadcast_to(v, len(weight)).tolist() for v in (tensor.scale, tensor.zero_point))
-        for i in np.ndindex(weight.shape):
-            assert reals[i] == np.float32(scale[i[0]] * (int(f.integers[codes[i]]) - zero[i[0]]))
+    scale = np.broadcast_to(tensor.scale, len(weight)).tolist()
+    groups, zero = tensor.groups, tensor.zero_point
+    for at, i in enumerate(np.ndindex(weight.shape)):
+        if groups is None:
+            m, z = 1, int(zero[i[0]] if zero.ndim else zero)
+        else:
+            m, z = (int(v[i[0], at % weight[0].size // groups.size]) for v in (groups.scale, zero))
+        assert reals[i] == np.float32(scale[i[0]] * (m * (int(f.integers[codes[i]]) - z)))
     assert np.square(reals - weight).mean() < np.square(weight).mean()
 
 

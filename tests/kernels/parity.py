@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import product
 from typing import Any
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from subbyte import _native
 from subbyte.formats.format import Format
+from subbyte.formats.groups import Groups, group_count
 from subbyte.formats.qtensor import QTensor
 from subbyte.graph.ir import Constant, Graph, IntType, Node
 from subbyte.graph.ops.op import Op
@@ -133,9 +134,26 @@ def weights(draw: st.DrawFn, shape: Sequence[int]) -> QTensor:
             zero = rng.integers(0, 27, channels)
         elif fmt.uniform and fmt.lo == -fmt.hi - 1 and fmt.hi < 127:
             zero = rng.integers(-1, 1, channels)  # mirrored grids
-    return QTensor(
+    weight = QTensor(
         codes=codes, format=fmt, scale=np.ones(channels, dtype=np.float32), zero_point=zero.astype(np.int32), axis=0
     )
+    return draw(in_groups(weight)) if draw(st.booleans()) else weight
+
+
+@st.composite
+def in_groups(draw: st.DrawFn, weight: QTensor) -> QTensor:
+    """The weight with integer scales and zero points of groups, of any size, as large as int8 lets them be."""
+    inputs = weight.codes.size // len(weight.codes)
+    size = draw(st.one_of(st.integers(1, 9), st.sampled_from([32, 64, max(1, inputs - 1), inputs, inputs + 1, 2**24])))
+    shape = len(weight.codes), group_count(weight.shape, size)
+    values = weight.format.integers
+    apart = np.array([max(values[-1] - z, z - values[0], 1) for z in weight.zero_point])[:, None]
+    most = np.broadcast_to(np.maximum(127 // apart, 1), shape)
+    seed = draw(st.integers(0, 2**32 - 1))
+    ways = {"random": np.random.default_rng(seed).integers(1, most + 1), "least": np.ones(shape), "most": most}
+    scale = np.ascontiguousarray(ways[draw(st.sampled_from(sorted(ways)))], dtype=np.int32)
+    zero = np.repeat(weight.zero_point[:, None], shape[1], axis=1)
+    return replace(weight, zero_point=zero, groups=Groups(size=size, scale=scale))
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,24 @@ def test_short_names(name, weights, activations, ends):
     )
 
 
+@pytest.mark.parametrize(
+    ("suffix", "granularity"),
+    [
+        ("_g32", "per_group(32)"),
+        ("_g7", "per_group(7)"),
+        ("_dg64", "dual_grained(64)"),
+        ("_mx", "mx"),
+        ("", "per_channel"),
+    ],
+)
+def test_groups_are_a_suffix(suffix, granularity):
+    for stem, weights in (("w4a8", "int4"), ("wfp4_e2m1_a8", "fp4_e2m1"), ("x31_w17", "levels17")):
+        for ends in ("", "_first_last_8", "_first_last_same"):
+            recipe = named_recipe(stem + suffix + ends)
+            assert (recipe.rules[0].weights, recipe.rules[0].granularity) == (weights, granularity)
+            assert recipe.first_last_weights == named_recipe(stem + ends).first_last_weights
+
+
 def test_every_pair_of_bits_is_a_name():
     for w in range(1, 9):
         for a in range(1, 9):
@@ -48,7 +66,7 @@ def test_every_format_is_in_a_name():
         assert named_recipe(f"w4_a{name}").rules[0].activations == name
 
 
-@pytest.mark.parametrize("name", ["w9a8", "w4", "int8", "", "x31w17", "w4a8_first"])
+@pytest.mark.parametrize("name", ["w9a8", "w4", "int8", "", "x31w17", "w4a8_first", "w4a8_g", "w4a8_g0", "w4a8_dgx"])
 def test_unknown_names_say_what_is_known(name):
     with pytest.raises((RecipeError, FormatError)) as error:
         named_recipe(name)
@@ -84,6 +102,8 @@ def test_toml(tmp_path):
         ("[[rule]]\npath = 3", "rule 1"),
         ("[[rule]]\nweights = 4", "rule 1"),
         ('[[rule]]\ngranularity = "per_chanel"', "rule 1"),
+        ('[[rule]]\ngranularity = "per_group(0)"', "rule 1"),
+        ('[[rule]]\ngranularity = "per_group"', "rule 1"),
         ('[[rule]]\nweight_method = "mae"', "rule 1"),
         ('[[rule]]\nobserver = "minmax"', "rule 1"),
         ('[[rule]]\nsymmetric = "no"', "rule 1"),

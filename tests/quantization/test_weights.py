@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from subbyte.formats import get_format
+from subbyte.formats import PerChannel, PerTensor, get_format
 from subbyte.quantization.resolve import LayerChoice
 from subbyte.quantization.weights import BIAS_LIMIT, affine_weight, fit_bias, quantize_layer_weight
 
@@ -24,12 +24,12 @@ def choice(name="int4", **changes):
 
 
 @pytest.mark.parametrize("name", ["int8", "int4", "ternary", "binary", "levels17", "midrise3"])
-@pytest.mark.parametrize("per_channel", [True, False])
-def test_shift_scales_are_exact_powers_of_two_of_the_ratio(name, per_channel, rng):
+@pytest.mark.parametrize("granularity", [PerChannel(0), PerTensor()])
+def test_shift_scales_are_exact_powers_of_two_of_the_ratio(name, granularity, rng):
     w = weights(rng, 6, 3, 3, 4)
-    free = quantize_layer_weight(w, choice(name, per_channel=per_channel), "m31", np.zeros(6), S_X, S_Y)
-    tensor = quantize_layer_weight(w, choice(name, per_channel=per_channel), "shift", np.zeros(6), S_X, S_Y)
-    assert tensor.scale.shape == free.scale.shape == ((6,) if per_channel else ())
+    free = quantize_layer_weight(w, choice(name, granularity=granularity), "m31", np.zeros(6), S_X, S_Y)
+    tensor = quantize_layer_weight(w, choice(name, granularity=granularity), "shift", np.zeros(6), S_X, S_Y)
+    assert tensor.scale.shape == free.scale.shape == granularity.scale_shape(w.shape)
     exponent = np.log2(tensor.scale.astype(np.float64) * S_X / S_Y)
     np.testing.assert_allclose(exponent, np.rint(exponent), atol=1e-6)
     assert np.all(np.abs(np.log2(tensor.scale / free.scale)) < 1)  # a neighbour, not just any power of two
@@ -62,7 +62,7 @@ def test_scales_rise_until_the_bias_fits(arithmetic, rng):
 
 def test_one_scale_for_all_rises_for_the_largest_bias(rng):
     w = weights(rng, 4, 6)
-    tensor = quantize_layer_weight(w, choice("int8", per_channel=False), "m31", np.zeros(4), S_X, S_Y)
+    tensor = quantize_layer_weight(w, choice("int8", granularity=PerTensor()), "m31", np.zeros(4), S_X, S_Y)
     raised = fit_bias(w, tensor, np.array([0, 0, 1e9, 0]), S_X)
     assert raised.scale.shape == ()
     assert 1e9 / (float(raised.scale) * S_X) <= BIAS_LIMIT * (1 + 1e-6)

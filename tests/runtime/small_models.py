@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 import subbyte.graph.ops as ops
-from subbyte.formats import Format, get_format
+from subbyte.formats import Format, Groups, get_format
+from subbyte.formats.groups import group_count
 from subbyte.formats.qtensor import QTensor
 from subbyte.graph.ir import Constant, Graph, IntType, Node
 from subbyte.graph.ops.op import Op
@@ -115,6 +116,30 @@ def told_model() -> Graph:
     assert isinstance(tensor, QTensor)
     m, n = (b.ints(f"last.{k}", v) for k, v in zip("mn", Ratio("m15").pairs(tensor, (2**-6, 2**-6)), strict=True))
     return b.graph(b.add("last", ops.IntLinear(lo=3, hi=255), [leaky, flat, b.ints("last.bias", [1, 2]), m, n]))
+
+
+def grouped_model(powers: Sequence[int] = (1, 2, 4, 8)) -> Graph:
+    """A convolution in groups with zero points and a tail, and a linear layer whose group scales are powers of two."""
+    b = Builder("grouped")
+    x = b.input("x", [4, 5, 3])
+    w = in_groups(b, b.weight("conv.weight", (4, 2, 2, 3), get_format("int4")), 5, [1, 2, 3, 7, 15], zeros=True)
+    conv = ops.IntConv(stride=(1, 1), dilation=(1, 1), padding=(0, 0, 0, 0), groups=1, lo=0, hi=255)
+    y = b.layer("conv", conv, x, w)
+    flat = b.add("flat", ops.Reshape(shape=(None, 48)), [y])
+    w2 = in_groups(b, b.weight("fc.weight", (3, 48), get_format("fp4_e2m1")), 32, powers)
+    return b.graph(b.layer("fc", ops.IntLinear(lo=0, hi=255), flat, w2))
+
+
+def in_groups(b: Builder, name: str, size: int, scales: Sequence[int], zeros: bool = False) -> str:
+    """A weight of the builder in groups with some scales."""
+    weight = b.constants[name]
+    assert isinstance(weight, QTensor)
+    shape = len(weight.codes), group_count(weight.shape, size)
+    scale = b.rng.choice(scales, shape).astype(np.int32)
+    scale.flat[:2] = scales[0], scales[-1]
+    zero = b.rng.integers(-1, 1, shape) if zeros else np.zeros(shape)
+    grouped = replace(weight, zero_point=zero.astype(np.int32), groups=Groups(size=size, scale=scale))
+    return b.constant(name, grouped)
 
 
 def branched_model(seed: int = 0) -> Graph:

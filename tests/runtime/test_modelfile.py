@@ -27,10 +27,19 @@ from subbyte.runtime.ratios import Ratio
 from subbyte.runtime.reference import run_reference
 from tests.e2e.random_graphs import random_graph
 from tests.limits import examples
-from tests.runtime.small_models import METADATA, SIX, Builder, branched_model, codes_for, linear_model, told_model
+from tests.runtime.small_models import (
+    METADATA,
+    SIX,
+    Builder,
+    branched_model,
+    codes_for,
+    grouped_model,
+    linear_model,
+    told_model,
+)
 from tests.runtime.tampering import join, split
 
-MODELS = {"linear": linear_model, "branched": branched_model, "told": told_model}
+MODELS = {"linear": linear_model, "branched": branched_model, "told": told_model, "grouped": grouped_model}
 
 
 def assert_same(a: Graph, b: Graph) -> None:
@@ -45,6 +54,10 @@ def assert_same(a: Graph, b: Graph) -> None:
             assert isinstance(other, QTensor)
             assert (mine.format, mine.axis) == (other.format, other.axis)
             pairs = [(mine.codes, other.codes), (mine.scale, other.scale), (mine.zero_point, other.zero_point)]
+            assert (mine.groups is None) == (other.groups is None)
+            if mine.groups is not None and other.groups is not None:
+                assert mine.groups.size == other.groups.size
+                pairs.append((mine.groups.scale, other.groups.scale))
         for x, y in pairs:
             assert x.dtype == y.dtype
             assert np.array_equal(x, y)
@@ -61,6 +74,23 @@ def test_round_trip(make, tmp_path):
     before, after = (run_reference(g, codes_for(g)) for g in (graph, loaded))
     for name in graph.outputs:
         assert np.array_equal(before[name], after[name])
+
+
+def test_group_scales_take_the_fewest_bits():
+    parts = {(p.node, p.role): p for p in breakdown(grouped_model())}
+    assert parts["conv", "group_scale"].nbytes == 6  # 4 channels of 3 groups, 1..15: 4 bits
+    assert parts["conv", "zero"].nbytes == 2  # -1 or 0
+    assert parts["fc", "group_scale"].nbytes == 2  # 3 channels of 2 blocks, exponents 0..3: 2 bits
+    assert ("fc", "zero") not in parts
+    graph = grouped_model()
+    plain = {
+        name: dataclasses.replace(c, groups=None, zero_point=np.zeros(c.scale.shape, np.int32))
+        if isinstance(c, QTensor)
+        else c
+        for name, c in graph.constants.items()
+    }
+    without = to_bytes(graph.evolve(constants=plain), {})
+    assert 10 <= len(to_bytes(graph, {})) - len(without) < 60
 
 
 @pytest.mark.parametrize("seed", range(examples(50)))

@@ -18,7 +18,7 @@ from subbyte.runtime.hints import HINTS
 from subbyte.runtime.modelfile import from_bytes, to_bytes
 from subbyte.runtime.reference import run_reference
 from tests.limits import examples
-from tests.runtime.small_models import METADATA, branched_model, codes_for, linear_model, told_model
+from tests.runtime.small_models import METADATA, branched_model, codes_for, grouped_model, linear_model, told_model
 from tests.runtime.tampering import header, join, split, tamper, with_header, with_packed
 
 REFUSALS = (ModelFileError, GraphError, FormatError, LoweringError)
@@ -59,10 +59,10 @@ def test_truncation_at_every_byte_of_a_small_file_is_refused():
 
 def test_tampered_files_are_refused_or_run(data):
     fates: Counter[str] = Counter()
-    honest = (data, to_bytes(told_model(), METADATA))
+    honest = (data, to_bytes(told_model(), METADATA), to_bytes(grouped_model(), METADATA))
     for seed in range(examples(1000)):
         try:
-            graph, _ = from_bytes(tamper(honest[seed % 2], seed))
+            graph, _ = from_bytes(tamper(honest[seed % 3], seed))
         except REFUSALS as error:
             fates[type(error).__name__] += 1
             fates["mute"] += not all([error.seen, error.rule, error.remedy])
@@ -73,6 +73,41 @@ def test_tampered_files_are_refused_or_run(data):
     assert fates["accepted"] >= examples(1000) // 20, fates
     assert fates["run"] > 0.7 * fates["accepted"], fates
     assert {"ModelFileError", "GraphError"} <= set(fates), fates
+
+
+@pytest.mark.parametrize(
+    ("group", "complaint"),
+    [
+        ([5, 0, 4, 0], "1..32768"),
+        ([0, 0, 4, 1], "a group of"),
+        ([2**24 + 1, 0, 4, 1], "integers in"),
+        ([5, 2, 4, 1], "a group of"),
+        ([5, 1, 4, 1], "logarithms|16 bits"),
+        ([5, 0, 4, -2], "1..32768"),
+        ([5, 0, 4, 2**15], "1..32768"),
+        ([5, 0, 4], "2 integers"),
+        ([5], "2 integers"),
+        ("5", "integers"),
+        ([6, 0, 4, 1], "bytes|bits"),
+        ([3, 0, 4, 1], "payload|bits|bytes"),
+        ([5, 0, 33, 1], "bits"),
+        ([5, 0, 5, 1], "bits|bytes|payload"),
+        ([True, 0, 4, 1], "integers"),
+    ],
+)
+def test_false_groups(group, complaint):
+    data = to_bytes(grouped_model(), METADATA)
+    assert split(data)[0]["graph"]["nodes"][0]["inputs"][1]["group"] == [5, 0, 4, 1]
+    with pytest.raises(REFUSALS, match=complaint):
+        from_bytes(change(data, "graph nodes 0 inputs 1 group", group))
+
+
+def test_powers_of_two_have_one_spelling():
+    """As integers instead of logarithms they would say the same in other bytes."""
+    data = to_bytes(grouped_model([1, 2]), METADATA)
+    assert split(data)[0]["graph"]["nodes"][2]["inputs"][1]["group"] == [32, 1, 1, 0]
+    with pytest.raises(ModelFileError, match="byte"):
+        from_bytes(change(data, "graph nodes 2 inputs 1 group", [32, 0, 1, 1]))
 
 
 def run(graph: Graph) -> bool:

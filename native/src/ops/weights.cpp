@@ -35,6 +35,31 @@ std::int32_t opposite(std::int32_t m) {
     return m == INT32_MIN ? INT32_MAX : -m;
 }
 
+// Integer scales and zero points of runs of weights of a column; without scales a column is one run.
+struct GroupScales {
+    std::size_t size;   // weights of a run
+    std::size_t count;  // runs of a column; the last may be shorter
+    std::vector<std::int32_t> zeros, scales;
+
+    bool scaled() const { return !scales.empty(); }
+};
+
+GroupScales read_groups(Attributes& attributes, std::int64_t columns, std::int64_t depth) {
+    constexpr std::int64_t MOST_SIZE = 1 << 24;
+    constexpr std::int64_t MOST_SCALE = 1 << 15;
+    GroupScales groups{static_cast<std::size_t>(depth), 1, {}, {}};
+    std::int64_t count = 1;
+    if (attributes.has_array("group_scale") || attributes.has_array("group_size")) {
+        const std::int64_t size = attributes.int32s("group_size", 1, 1, MOST_SIZE)[0];
+        count = (depth + size - 1) / size;
+        groups.size = static_cast<std::size_t>(size);
+        groups.count = static_cast<std::size_t>(count);
+        groups.scales = attributes.int32s("group_scale", columns * count, 1, MOST_SCALE);
+    }
+    groups.zeros = attributes.int32s("weight_zero", columns * count, INT32_LO, INT32_HI);
+    return groups;
+}
+
 }  // namespace
 
 Weights read_weights(Attributes& attributes, std::size_t rank) {
@@ -47,19 +72,23 @@ Weights read_weights(Attributes& attributes, std::size_t rank) {
     w.shape = codes.shape;
     w.levels = table.shape[0];
     const auto columns = static_cast<std::size_t>(w.shape[0]);
-    const std::vector<std::int32_t> zeros = attributes.int32s("weight_zero", w.shape[0], INT32_LO, INT32_HI);
+    w.numbers.resize(static_cast<std::size_t>(product(w.shape, "weight")));
+    const std::size_t depth = w.numbers.size() / columns;
+    const GroupScales groups = read_groups(attributes, w.shape[0], static_cast<std::int64_t>(depth));
+    if (groups.scaled()) w.levels = 256;  // integers of groups are as many as their scales make them
     const auto* code = static_cast<const std::uint8_t*>(codes.data);
     std::vector<std::int16_t> values(static_cast<std::size_t>(table.shape[0]));
     std::memcpy(values.data(), table.data, values.size() * sizeof(std::int16_t));
-    w.numbers.resize(static_cast<std::size_t>(product(w.shape, "weight")));
-    const std::size_t depth = w.numbers.size() / columns;
-    for (const std::int32_t zero : zeros)
-        w.negated.push_back(zero != 0 && zero == values.front() + values.back());
+    for (std::size_t c = 0; c < columns; ++c)
+        w.negated.push_back(!groups.scaled() && groups.zeros[c] != 0 &&
+                            groups.zeros[c] == values.front() + values.back());
     for (std::size_t i = 0; i < w.numbers.size(); ++i) {
         if (code[i] >= values.size())
             attributes.fail("a weight's code is " + std::to_string(code[i]) + " of " + std::to_string(values.size()) +
                             " levels");
-        std::int64_t number = std::int64_t{values[code[i]]} - zeros[i / depth];
+        const std::size_t group = i / depth * groups.count + i % depth / groups.size;
+        std::int64_t number = std::int64_t{values[code[i]]} - groups.zeros[group];
+        if (groups.scaled()) number *= groups.scales[group];
         if (w.negated[i / depth]) number = -number;
         if (number < -128 || number > 127) attributes.fail("a weight is " + std::to_string(number) + ", outside int8");
         w.numbers[i] = static_cast<std::int8_t>(number);

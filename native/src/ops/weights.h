@@ -9,7 +9,7 @@
 
 namespace subbyte {
 
-// Integers table[code] - zero_point as int8, [columns, ...] as in the graph. A column that is `negated` has the table's
+// Integers group_scale * (table[code] - zero_point) as int8, [columns, ...] as in the graph. A column that is `negated` has the table's
 // numbers once its sign is changed, e.g. -1..2 of a table -2..1, and is kept so: then few numbers occur in all columns,
 // and acc * m = (-acc) * (-m) gives its results.
 struct Weights {
@@ -22,7 +22,8 @@ struct Weights {
     std::int64_t depth() const { return static_cast<std::int64_t>(numbers.size()) / shape[0]; }
 };
 
-// Reads arrays codes, table and weight_zero.
+// Reads arrays codes, table and weight_zero, and where columns consist of groups group_size and group_scale: weight k of
+// a column belongs to group k / group_size, and each group has a zero point and a scale.
 Weights read_weights(Attributes& attributes, std::size_t rank);
 
 // How many neighbouring result pixels of a row to make at once, as columns of their own that fill up a vector (or as

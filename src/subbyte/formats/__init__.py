@@ -7,7 +7,8 @@ from subbyte.formats.codebook import Codebook, codebook
 from subbyte.formats.dynamic_map import dynamic_map
 from subbyte.formats.fitting import Fit, fit_codebook
 from subbyte.formats.format import Format
-from subbyte.formats.granularity import Granularity, PerChannel, PerTensor, get_granularity
+from subbyte.formats.granularity import DualGrained, Granularity, Mx, PerChannel, PerGroup, PerTensor, get_granularity
+from subbyte.formats.groups import Groups
 from subbyte.formats.packing import packed_size
 from subbyte.formats.qtensor import QTensor
 from subbyte.formats.quantize import quantize_weight, requantize_with_scale
@@ -25,10 +26,14 @@ from subbyte.formats.small_float import SmallFloat, small_float
 __all__ = [
     "BlockTensor",
     "Codebook",
+    "DualGrained",
     "Fit",
     "Format",
     "Granularity",
+    "Groups",
+    "Mx",
     "PerChannel",
+    "PerGroup",
     "PerTensor",
     "QTensor",
     "SmallFloat",

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from subbyte.formats.format import Format
-from subbyte.formats.granularity import GRANULARITIES
+from subbyte.formats.granularity import granularities
 from subbyte.formats.levels import Pair, pairs
 from subbyte.formats.packing import get_packing
 from subbyte.formats.refusals import ROLES, refused
@@ -115,7 +115,7 @@ def card(format: str | Format) -> Card:
         weights=weights,
         activations=f"no: {activation.reason}" if activation else "yes",
         storage=f"no: {storage.reason}" if storage else "yes",
-        granularity=() if weights.startswith("no") else GRANULARITIES,
+        granularity=() if weights.startswith("no") else granularities(f, symmetric is None),
         runs=() if all(refused(f, role) for role in ROLES) else EXECUTORS,
         aliases=tuple(f"{alias.name}: {alias.why}" for alias in aliases(f)),
         source=f.source,

@@ -6,6 +6,7 @@ exact nearest values of the float32 weights under the float32 scale.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,18 +15,17 @@ import numpy.typing as npt
 from subbyte.arithmetic.rounding import Seed
 from subbyte.errors import DataError, FormatError, unknown_name
 from subbyte.formats.format import Format
-from subbyte.formats.granularity import Granularity, PerChannel, PerTensor
+from subbyte.formats.granularity import Granularity, PerChannel, PerGroup, PerTensor
+from subbyte.formats.group_scales import choose
+from subbyte.formats.groups import Groups
 from subbyte.formats.qtensor import QTensor
 from subbyte.formats.refusals import require_legal
-from subbyte.formats.scales import Grid, clipless, least_squares
+from subbyte.formats.scales import SMALLEST, Grid, best_scales, clipless, single, zero_points
 
 Reals = npt.NDArray[np.float64]
 
 METHODS = ("min_max", "mse")
 """How scales are chosen."""
-
-_SMALLEST = float(np.finfo(np.float32).tiny)
-"""Scales below the smallest normal float32 are those of a channel of zeros."""
 
 
 def quantize_weight(
@@ -48,7 +48,7 @@ def quantize_weight(
     Args:
         w: weights, float32, rank >= 1, no empty axis.
         format: number format; legality by ``formats/refusals.py``.
-        granularity: default PerChannel(0), or PerTensor for vectors.
+        granularity: default PerChannel(0), or PerTensor for vectors. Groups get integer scales beside their channel's.
         method: ``min_max`` or ``mse``.
         importance: for ``mse``: weights of squared errors, e.g. mean squares of the inputs, shape w.shape[1:].
         symmetric: False gives each scale a zero point (in table units), with 0 exactly representable.
@@ -57,7 +57,8 @@ def quantize_weight(
 
     Raises:
         DataError: weights or importance are not finite, or empty.
-        FormatError: unknown method, format not legal for weights, or an affine 8-bit weight that leaves int8.
+        FormatError: unknown method, format not legal for weights or in groups, or an affine 8-bit weight that leaves
+            int8.
     """
     if method not in METHODS:
         raise FormatError(*unknown_name("weight method", method, METHODS))
@@ -65,14 +66,16 @@ def quantize_weight(
     array = checked_weights(w)
     spread = granularity or (PerChannel(0) if array.ndim > 1 else PerTensor())
     spread.scale_shape(array.shape)
+    if isinstance(spread, PerGroup):
+        return _in_groups(array, format, spread, method, importance, symmetric, rounding, seed)
     rows = spread.rows(array)
-    grid = Grid(format=format, zero_point=_zero_points(rows, format, symmetric))
-    start = _single(clipless(rows, grid))
-    alive = start >= _SMALLEST
+    grid = Grid(format=format, zero_point=zero_points(rows, format, symmetric))
+    start = single(clipless(rows, grid))
+    alive = start >= SMALLEST
     scales = start.copy()
     if method == "mse" and alive.any():
         weight = checked_importance(importance, array, spread)
-        scales[alive] = _searched(rows, grid, start, weight, alive)
+        scales[alive] = best_scales(rows, grid, start, weight, alive)
     scales[~alive] = _dead_scale(scales[alive], format)
     tensor = _encoded(array, format, scales, grid.zero_point, spread, rounding, seed)
     if not symmetric:
@@ -92,7 +95,7 @@ def requantize_with_scale(
 
     Args:
         w: weights, float32.
-        like: a format (zero points 0), or a tensor whose format, axis and zero points are kept.
+        like: a format (zero points 0), or a tensor whose format, axis, zero points and group scales are kept.
         scale: () or (w.shape[axis],), positive; taken in float32.
         axis: of the scales, where ``like`` is a format.
         rounding: a name of ``encode.ENCODE_ROUNDINGS``.
@@ -104,6 +107,8 @@ def requantize_with_scale(
             result leaves int8.
     """
     array = checked_weights(w)
+    if isinstance(like, QTensor) and like.groups is not None:
+        return _under(array, replace(like, scale=np.asarray(scale, dtype=np.float32)), rounding, seed)
     if isinstance(like, QTensor):
         format, axis, zeros = like.format, like.axis, like.zero_point
     else:
@@ -154,59 +159,46 @@ def _encoded(
     return tensor
 
 
-def _zero_points(rows: Reals, format: Format, symmetric: bool) -> npt.NDArray[np.int64]:
-    """One per row, in table units: 0, or the integer that the real 0 falls on when [min, max] fills the table."""
-    if symmetric:
-        return np.zeros(rows.shape[0], dtype=np.int64)
-    largest, smallest = np.maximum(rows.max(axis=1), 0.0), np.minimum(rows.min(axis=1), 0.0)
-    step = (largest - smallest) / (format.levels - 1)
-    below = np.divide(-smallest, step, out=np.zeros_like(step), where=step > 0)
-    return np.asarray(np.clip(format.lo + np.rint(below), format.lo, format.hi), dtype=np.int64)
+def _in_groups(
+    array: Reals,
+    format: Format,
+    granularity: PerGroup,
+    method: str,
+    importance: npt.ArrayLike | None,
+    symmetric: bool,
+    rounding: str,
+    seed: Seed,
+) -> QTensor:
+    weight = checked_importance(importance, array, granularity) if method == "mse" else None
+    chosen = choose(granularity.rows(array), format, granularity, method == "mse", weight, symmetric)
+    scale = np.where(chosen.scale > 0, chosen.scale, _dead_scale(chosen.scale[chosen.scale > 0], format))
+    like = QTensor(
+        codes=np.zeros(array.shape, dtype=np.uint8),
+        format=format,
+        scale=scale.astype(np.float32),
+        zero_point=chosen.zero_point.astype(np.int32),
+        groups=Groups(size=granularity.size, scale=chosen.group_scale.astype(np.int32)),
+    )
+    return _under(array, like, rounding, seed)
 
 
-def _searched(all_rows: Reals, full: Grid, starts: Reals, weight: Reals | None, alive: npt.NDArray[np.bool_]) -> Reals:
-    """The best of the min_max, the searched and the refined scale of each live row, by exact error; earlier on ties."""
-    rows, start = all_rows[alive], starts[alive]
-    importance = None if weight is None else weight[alive]
-    grid = Grid(format=full.format, zero_point=full.zero_point[alive])
-    found = _single(least_squares(rows, grid, start, importance))
-    best, least = start.copy(), _exact_error(rows, grid, start, importance)
-    for _ in range(2):
-        error = _exact_error(rows, grid, found, importance)
-        better = error < least
-        best[better], least[better] = found[better], error[better]
-        found = _refined(rows, grid, best, importance)
-    return best
-
-
-def _integers(rows: Reals, grid: Grid, scale: Reals) -> Reals:
-    codes = grid.format.encode(rows, scale[:, None], grid.zero_point[:, None])
-    return grid.format.values[codes] - grid.zero_point[:, None]
-
-
-def _exact_error(rows: Reals, grid: Grid, scale: Reals, importance: Reals | None) -> Reals:
-    gap = _integers(rows, grid, scale) * scale[:, None] - rows
-    return np.asarray(np.sum(gap * gap if importance is None else importance * gap * gap, axis=1))
-
-
-def _refined(rows: Reals, grid: Grid, scale: Reals, importance: Reals | None) -> Reals:
-    """The least-squares scale of the codes at ``scale``: sum(w q) / sum(q q); ``scale`` itself where that is 0."""
-    q = _integers(rows, grid, scale)
-    weighted = q if importance is None else importance * q
-    above, below = np.sum(weighted * rows, axis=1), np.sum(weighted * q, axis=1)
-    refined = _single(np.divide(above, below, out=scale.copy(), where=below > 0))
-    return np.where(refined >= _SMALLEST, refined, scale)
+def _under(array: Reals, like: QTensor, rounding: str, seed: Seed) -> QTensor:
+    """The nearest codes under the scales of a tensor of groups."""
+    if array.shape != like.shape:
+        raise FormatError(
+            f"weights of shape {list(array.shape)} for group scales of a tensor of shape {list(like.shape)}",
+            "group scales belong to the weights for which they were chosen",
+            "pass weights of that shape",
+        )
+    like.check()
+    codes = like.cells().encode(array.reshape(len(array), -1), rounding, seed)
+    return replace(like, codes=codes.reshape(array.shape).astype(np.uint8))
 
 
 def _dead_scale(alive: Reals, format: Format) -> float:
     if alive.size == 0:
         return 1.0
     return float(alive.max() if format.has_zero else alive.min())
-
-
-def _single(scale: Reals) -> Reals:
-    """Scales as float32 will hold them, in float64."""
-    return np.minimum(scale, float(np.finfo(np.float32).max)).astype(np.float32).astype(np.float64)
 
 
 def checked_weights(w: npt.ArrayLike) -> Reals:

@@ -24,6 +24,9 @@ COARSE: tuple[float, ...] = tuple(np.geomspace(1.25, 0.02, 60).tolist())
 FINE: tuple[float, ...] = tuple(np.linspace(0.93, 1.07, 30).tolist())
 """Fractions of the best coarse scale, at most one coarse step away."""
 
+SMALLEST = float(np.finfo(np.float32).tiny)
+"""Scales below the smallest normal float32 are those of a channel of zeros."""
+
 _CHUNK = 1 << 15
 """Elements handled at once, so that a pass over the candidates stays in the cache."""
 
@@ -125,3 +128,55 @@ def _errors(units: Singles, grid: Grid, fraction: Reals, weight: Singles | None)
                 gap *= weight[part, c : c + wide]
             error[part] += gap.sum(axis=1)
     return error
+
+
+def zero_points(rows: Reals, format: Format, symmetric: bool) -> npt.NDArray[np.int64]:
+    """One per row, in table units: 0, or the integer that the real 0 falls on when [min, max] fills the table."""
+    if symmetric:
+        return np.zeros(rows.shape[0], dtype=np.int64)
+    largest, smallest = np.maximum(rows.max(axis=1), 0.0), np.minimum(rows.min(axis=1), 0.0)
+    step = (largest - smallest) / (format.levels - 1)
+    below = np.divide(-smallest, step, out=np.zeros_like(step), where=step > 0)
+    return np.asarray(np.clip(format.lo + np.rint(below), format.lo, format.hi), dtype=np.int64)
+
+
+def best_scales(
+    all_rows: Reals, full: Grid, starts: Reals, weight: Reals | None, alive: npt.NDArray[np.bool_]
+) -> Reals:
+    """The best of the min_max, the searched and the refined scale of each live row, by exact error; earlier on ties."""
+    rows, start = all_rows[alive], starts[alive]
+    importance = None if weight is None else weight[alive]
+    grid = Grid(format=full.format, zero_point=full.zero_point[alive])
+    found = single(least_squares(rows, grid, start, importance))
+    best, least = start.copy(), exact_error(rows, grid, start, importance)
+    for _ in range(2):
+        error = exact_error(rows, grid, found, importance)
+        better = error < least
+        best[better], least[better] = found[better], error[better]
+        found = _refined(rows, grid, best, importance)
+    return best
+
+
+def _integers(rows: Reals, grid: Grid, scale: Reals) -> Reals:
+    codes = grid.format.encode(rows, scale[:, None], grid.zero_point[:, None])
+    return grid.format.values[codes] - grid.zero_point[:, None]
+
+
+def exact_error(rows: Reals, grid: Grid, scale: Reals, importance: Reals | None) -> Reals:
+    """(Weighted) squared error of each row, float64."""
+    gap = _integers(rows, grid, scale) * scale[:, None] - rows
+    return np.asarray(np.sum(gap * gap if importance is None else importance * gap * gap, axis=1))
+
+
+def _refined(rows: Reals, grid: Grid, scale: Reals, importance: Reals | None) -> Reals:
+    """The least-squares scale of the codes at ``scale``: sum(w q) / sum(q q); ``scale`` itself where that is 0."""
+    q = _integers(rows, grid, scale)
+    weighted = q if importance is None else importance * q
+    above, below = np.sum(weighted * rows, axis=1), np.sum(weighted * q, axis=1)
+    refined = single(np.divide(above, below, out=scale.copy(), where=below > 0))
+    return np.where(refined >= SMALLEST, refined, scale)
+
+
+def single(scale: Reals) -> Reals:
+    """Scales as float32 will hold them, in float64."""
+    return np.minimum(scale, float(np.finfo(np.float32).max)).astype(np.float32).astype(np.float64)

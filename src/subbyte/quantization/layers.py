@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subbyte.errors import SubbyteError
+from subbyte.formats.granularity import Mx
 from subbyte.formats.qtensor import QTensor
 from subbyte.formats.two_of_four import spread_tensor
 from subbyte.graph.ir import Graph, Node
@@ -229,6 +230,11 @@ class _Walk:
         self.layers[node.name] = layer
         return [rectified(op.rectify, y) for y in exact], [rectified(op.rectify, y) for y in coarse]
 
+    def _fixed(self, node: Node) -> bool:
+        """Whether scales of channels stay as they were chosen: powers of two, or in ratios that are."""
+        choice = self.scheme.choices.get(node.name)
+        return self.scheme.arithmetic == "shift" or (choice is not None and isinstance(choice.granularity, Mx))
+
     def _corrected(
         self, correct: Correction, node: Node, made: tuple[Floats, LayerWeights], exact: Chunks, coarse: Chunks
     ) -> tuple[Floats, LayerWeights, Chunks]:
@@ -245,7 +251,7 @@ class _Walk:
             weight=weight.astype(np.float64),
             quantized=layer.weight.dequantize().reshape(weight.shape).astype(np.float64),
             find_means=lambda: self.means[value] if value in self.means else channel_moments(self.exact[value]).mean,
-            scalable=layer.weight.scale.ndim == 1 and self.scheme.arithmetic != "shift",
+            scalable=layer.weight.scale.ndim == 1 and not self._fixed(node),
         )
         factor, shift = correct(outcome)
         if np.any(factor != 1):
@@ -298,7 +304,7 @@ class _Walk:
         problem = Problem(
             find_moments=lambda: measure(op, weight.shape, operand, exact),
             find_scales=scaled,
-            least_scale=None if scheme.arithmetic == "shift" else least_scale(bias, s_x, state.tensor),
+            least_scale=None if self._fixed(node) else least_scale(bias, s_x, state.tensor),
         )
         for step in () if pruned else self.steps:
             if choice.rounding == "half_even" or step not in CODE_METHODS:

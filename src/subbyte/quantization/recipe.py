@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from subbyte.errors import RecipeError, SubbyteError, unknown_name
-from subbyte.formats import get_format
+from subbyte.errors import FormatError, RecipeError, SubbyteError, unknown_name
+from subbyte.formats import get_format, get_granularity
 from subbyte.formats.encode import ENCODE_ROUNDINGS
+from subbyte.formats.granularity import GRANULARITIES
 from subbyte.formats.levels import check_pair, pairs
 from subbyte.formats.quantize import METHODS as SCALE_METHODS
 from subbyte.formats.trims import get_trim, is_trim
@@ -33,7 +34,6 @@ METHODS = (*DEFAULT_WEIGHT_METHODS, BIAS_CORRECTION)
 """How weights and biases are found, in the order in which they make sense: the default below 8 bits."""
 ALL_METHODS = (*GRAPH_METHODS, CLIPPING, *WEIGHT_METHODS, *CORRECTIONS, *LEARNED_METHODS)
 """What a recipe may name; those that learn come last."""
-GRANULARITIES = ("per_channel", "per_tensor")
 
 _Made = TypeVar("_Made")
 
@@ -49,9 +49,10 @@ class Rule:
         activations: format of the operand, the activations as the layer multiplies them; or a trim (``sparq4_5opt``).
         storage: format in which the layer's result is kept between layers.
         observer: of the result's range; None searches by layer output error.
-        granularity: ``per_channel`` or ``per_tensor`` scales of the weights.
+        granularity: of the weights' scales: ``per_channel``, ``per_tensor``, ``per_group(32)``, ``dual_grained(64)``,
+            ``mx``.
         weight_method: ``min_max`` or ``mse``; None takes min_max at 8 bits and mse below.
-        symmetric: False gives weights a zero point.
+        symmetric: False gives weights a zero point; None does so for dual_grained alone.
         rounding: of weights to codes, a name of ``formats.encode.ENCODE_ROUNDINGS``; None is half_even. Another one is
             the last word: methods that choose codes themselves (``CODE_METHODS``) leave the layer alone.
 
@@ -75,7 +76,7 @@ class Rule:
     def __post_init__(self) -> None:
         _check_types(self)
         _check_names("operator with weights", self.operator, LAYER_OPERATORS)
-        _check_names("granularity", [self.granularity], GRANULARITIES)
+        _check_granularity(self.granularity)
         _check_names("weight method", [self.weight_method], SCALE_METHODS)
         _check_names("rounding", [self.rounding], ENCODE_ROUNDINGS)
         _check_path(self.path)
@@ -135,6 +136,8 @@ class Recipe:
         _check_operands(self.first_input, self.last_input)
 
 
+_GROUPS = re.compile(r"(?P<stem>.+)_(?:(?P<kind>dg|g)(?P<size>\d{1,8})|mx)")
+_GROUP_KINDS = {"g": "per_group", "dg": "dual_grained"}
 _PAIR = re.compile(r"x(\d+)_w(\d+)")
 _LOW_LEVELS = 16
 """Below this many weight levels the first and last layers keep 8-bit weights unless a modifier says otherwise."""
@@ -178,6 +181,7 @@ def named_recipe(name: str) -> Recipe:
 
     ``w<bits>a<bits>`` (``w4a8``), ``w<format>_a<format>`` with any registered format or bits (``wternary_a8``), for
     operands also any trim (``w4_asparq4_5opt_round_v``), ``x<levels>_w<levels>`` (``x31_w17``); then optionally
+    ``_g<size>`` (weights with integer scales per group), ``_dg<size>`` (dual-grained) or ``_mx`` (MX blocks of 32), and
     ``_first_last_8`` (8-bit weights in the first and last layer, the default below 16 weight levels) or
     ``_first_last_same``.
 
@@ -189,6 +193,11 @@ def named_recipe(name: str) -> Recipe:
     for suffix in ("_first_last_8", "_first_last_same"):
         if name.endswith(suffix):
             stem, modifier = name.removesuffix(suffix), suffix
+    grouped = _GROUPS.fullmatch(stem)
+    granularity = "per_channel"
+    if grouped:
+        stem, kind, size = grouped.group("stem", "kind", "size")
+        granularity = "mx" if kind is None else f"{_GROUP_KINDS[kind]}({size})"
     formats = _short(stem)
     if formats is None:
         raise _unknown(name)
@@ -199,7 +208,7 @@ def named_recipe(name: str) -> Recipe:
     keep_ends = modifier == "_first_last_8" or (not modifier and weights.levels < _LOW_LEVELS)
     return Recipe(
         name=name,
-        rules=(Rule(weights=weights.name, activations=operand, granularity="per_channel", symmetric=True),),
+        rules=(Rule(weights=weights.name, activations=operand, granularity=granularity),),
         first_last_weights="int8" if keep_ends else None,
     )
 
@@ -280,6 +289,13 @@ def _check_names(kind: str, names: Iterable[str | None], known: Sequence[str]) -
     for name in names:
         if name is not None and name not in known:
             raise RecipeError(*unknown_name(kind, name, known))
+
+
+def _check_granularity(name: str | None) -> None:
+    try:
+        get_granularity(name or GRANULARITIES[0])
+    except FormatError as error:
+        raise RecipeError(error.seen, error.rule, error.remedy) from error
 
 
 def _check_order(methods: Sequence[str]) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from subbyte.errors import RecipeError
+from subbyte.errors import FormatError, RecipeError
 from subbyte.formats import get_format
 from subbyte.formats.format import Format
+from subbyte.formats.granularity import DualGrained, Granularity, PerChannel, PerGroup, get_granularity
 from subbyte.formats.refusals import require_legal
 from subbyte.formats.trims import Trim, get_trim, is_trim
 from subbyte.graph.ir import Graph, Node
 from subbyte.graph.verify import place_of
+from subbyte.quantization.methods import LEARNED_METHODS
 from subbyte.quantization.recipe import LAYER_OPERATORS, Recipe, Rule
 
 
@@ -26,7 +28,7 @@ class LayerChoice:
         operand: format of the activations as the layer multiplies them.
         storage: format of the result between layers; None lets the consumers decide.
         observer: name of the result's observer; None searches.
-        per_channel: whether each output channel has its own weight scale.
+        granularity: of the weights' scales.
         weight_method: ``min_max`` or ``mse``.
         symmetric: whether the weights' zero point is 0.
         rounding: of weights to codes.
@@ -37,7 +39,7 @@ class LayerChoice:
     operand: Format
     storage: Format | None = None
     observer: str | None = None
-    per_channel: bool = True
+    granularity: Granularity = field(default_factory=PerChannel)
     weight_method: str = "min_max"
     symmetric: bool = True
     rounding: str = "half_even"
@@ -53,11 +55,12 @@ def resolve(recipe: Recipe, graph: Graph) -> Mapping[str, LayerChoice]:
     """The choice of every layer by node name.
 
     Raises:
-        RecipeError: a rule or an ignored scope matches no layer.
-        FormatError: a format is refused in the role that the recipe gives it; the place names the layer.
+        RecipeError: a rule or an ignored scope matches no layer, or methods that learn meet group scales.
+        FormatError: a format is refused in the role or with the granularity that the recipe gives it; the place names
+            the layer.
     """
-    for field in ("input", "output"):
-        require_legal(get_format(getattr(recipe, field)), "storage", place=f"{field} of recipe {recipe.name!r}")
+    for end in ("input", "output"):
+        require_legal(get_format(getattr(recipe, end)), "storage", place=f"{end} of recipe {recipe.name!r}")
     layers = [n for n in graph if n.op.name in LAYER_OPERATORS]
     _check_rules(recipe, layers)
     first, last = _ends(graph, layers)
@@ -70,17 +73,35 @@ def resolve(recipe: Recipe, graph: Graph) -> Mapping[str, LayerChoice]:
             operand = recipe.last_input if node.name in last else recipe.first_input
             merged = _override(merged, recipe, node, activations=operand)
         if any(re.search(p, t) for p in recipe.ignored_scope for t in (node.name, node.module)):
-            merged = replace(merged, weights="int8", activations="uint8", symmetric=True)
+            merged = replace(_ungrouped(merged), weights="int8", activations="uint8", symmetric=True)
         choices[node.name] = _choice(merged)
-        _require_legal(choices[node.name], node, f"{place_of(graph, node)}, recipe {recipe.name!r}")
+        place = f"{place_of(graph, node)}, recipe {recipe.name!r}"
+        _require_legal(choices[node.name], node, place)
+        _require_known_scales(choices[node.name], recipe, place)
     return choices
 
 
 def _require_legal(choice: LayerChoice, node: Node, place: str) -> None:
     require_legal(choice.weights, "weight" if choice.symmetric else "affine_weight", node.op.name, place)
+    if isinstance(choice.granularity, PerGroup):
+        try:
+            choice.granularity.most(choice.weights, choice.symmetric)
+        except FormatError as error:
+            raise error.at(place) from error
     require_legal(choice.operand, "activation", node.op.name, place)
     if choice.storage is not None:
         require_legal(choice.storage, "storage", node.op.name, place)
+
+
+def _require_known_scales(choice: LayerChoice, recipe: Recipe, place: str) -> None:
+    learned = [m for m in recipe.methods or () if m in LEARNED_METHODS]
+    if learned and isinstance(choice.granularity, PerGroup):
+        raise RecipeError(
+            f"{learned[0]} is to learn weights in {choice.granularity}",
+            "methods that learn know scales of channels and tensors, not of groups",
+            f"leave {', '.join(learned)} out of the methods, or use per_channel",
+            place,
+        )
 
 
 def _merge(rules: list[Rule]) -> Rule:
@@ -104,8 +125,13 @@ def _merge(rules: list[Rule]) -> Rule:
 def _override(
     merged: Rule, recipe: Recipe, node: Node, weights: str | None = None, activations: str | None = None
 ) -> Rule:
-    """Network-wide defaults for the ends give way to rules that name the layer by its path."""
+    """Network-wide defaults for the ends give way to rules that name the layer by its path.
+
+    Weights that come so have one scale per channel: groups are the rules' choice for the rules' format.
+    """
     named = _merge([r for r in recipe.rules if r.path and r.matches(node.op.name, node.name, node.module)])
+    if weights and not named.weights:
+        merged = _ungrouped(merged)
     return replace(
         merged,
         weights=named.weights or weights or merged.weights,
@@ -113,17 +139,26 @@ def _override(
     )
 
 
+def _ungrouped(rule: Rule) -> Rule:
+    """The rule with one scale per channel in place of groups."""
+    if not rule.granularity or not isinstance(get_granularity(rule.granularity), PerGroup):
+        return rule
+    return replace(rule, granularity=PerChannel.name, symmetric=None)
+
+
 def _choice(rule: Rule) -> LayerChoice:
     weights, operand = get_format(rule.weights or "int8"), rule.activations or "uint8"
     trim = get_trim(operand) if is_trim(operand) else None
+    granularity = get_granularity(rule.granularity or PerChannel.name)
+    symmetric = not isinstance(granularity, DualGrained) if rule.symmetric is None else rule.symmetric
     return LayerChoice(
         weights=weights,
         operand=get_format("uint8" if trim else operand),
         storage=get_format(rule.storage) if rule.storage else None,
         observer=rule.observer,
-        per_channel=rule.granularity != "per_tensor",
+        granularity=granularity,
         weight_method=rule.weight_method or ("mse" if is_low(weights) else "min_max"),
-        symmetric=rule.symmetric is not False,
+        symmetric=symmetric,
         rounding=rule.rounding or "half_even",
         trim=trim,
     )

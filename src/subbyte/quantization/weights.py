@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from subbyte.arithmetic.requant import Arithmetic
 from subbyte.formats import get_format
-from subbyte.formats.format import Format
-from subbyte.formats.granularity import PerChannel, PerTensor
+from subbyte.formats.granularity import PerChannel
+from subbyte.formats.group_scales import carried, lopsided
 from subbyte.formats.qtensor import QTensor
 from subbyte.formats.quantize import quantize_weight, requantize_with_scale
 from subbyte.quantization.resolve import LayerChoice
@@ -25,9 +25,6 @@ units, far coarser than what their weights lose."""
 
 SEED = 0
 """Of stochastic rounding: the same recipe gives the same codes."""
-
-MOST_MIRRORED = 16
-"""Levels up to which the side of a two's complement grid's odd value is chosen by channel."""
 
 
 def quantize_layer_weight(
@@ -53,14 +50,13 @@ def quantize_layer_weight(
         s_y: scale of the result.
         importance: weights of squared errors, shaped like ``weight``, where scales are searched.
     """
-    granularity = PerChannel(axis=0) if choice.per_channel else PerTensor()
     importance = importance if choice.weight_method == "mse" else None
 
     def quantized(reals: npt.NDArray[np.float32]) -> QTensor:
         return quantize_weight(
             reals,
             choice.weights,
-            granularity,
+            choice.granularity,
             choice.weight_method,
             importance,
             symmetric=choice.symmetric,
@@ -69,17 +65,12 @@ def quantize_layer_weight(
         )
 
     tensor = quantized(weight)
-    plain = choice.rounding == "half_even"
-    if plain and choice.per_channel and choice.symmetric and lopsided(choice.weights):
+    channels = isinstance(choice.granularity, PerChannel)
+    if choice.rounding == "half_even" and channels and choice.symmetric and lopsided(choice.weights):
         tensor = _nearer(weight, tensor, mirrored(quantized(-weight)), importance)
     if arithmetic == "shift":
         tensor = snap_weight_scale(weight, tensor, s_x, s_y, choice.rounding)
     return fit_bias(weight, tensor, bias, s_x, choice.rounding)
-
-
-def lopsided(format_: Format) -> bool:
-    """Whether a channel may gain from the mirrored grid: one more value below 0 than above, and few values."""
-    return format_.uniform and format_.lo == -format_.hi - 1 and format_.levels <= MOST_MIRRORED
 
 
 def mirrored(tensor: QTensor) -> QTensor:
@@ -150,7 +141,8 @@ def affine_weight(
 
 
 def _rescale(weight: npt.NDArray[np.float32], tensor: QTensor, scale: Reals, rounding: str = "half_even") -> QTensor:
-    return requantize_with_scale(weight, tensor, scale.astype(np.float32), rounding=rounding, seed=SEED)
+    single = scale.astype(np.float32)
+    return requantize_with_scale(weight, carried(tensor, single), single, rounding=rounding, seed=SEED)
 
 
 def _channel_errors(weight: npt.NDArray[np.float32], tensor: QTensor, importance: Reals | None = None) -> Reals:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from subbyte.arithmetic.requant import ARITHMETICS
 from subbyte.errors import FormatError, SubbyteError
+from subbyte.formats.groups import MOST_SIZE, Groups, group_count
 from subbyte.formats.packing import get_packing
 from subbyte.formats.qtensor import QTensor
 from subbyte.graph.ir import Constant, Graph, IntType, Node
@@ -39,7 +40,7 @@ _PAIRS: Final = (3, 5)
 
 _LAYERS = ("int_conv", "int_linear")
 _KEYS: Final[Mapping[str, tuple[set[str], set[str]]]] = {
-    "format": ({"format", "shape", "scale"}, {"axis", "zero"}),
+    "format": ({"format", "shape", "scale"}, {"axis", "zero", "group"}),
     "ratio": ({"ratio"}, {"times", "moved"}),
     "bits": ({"bits", "shape"}, {"as"}),
 }
@@ -53,7 +54,8 @@ class Part:
     Attributes:
         node: that reads it first.
         constant: its name.
-        role: ``codes``, ``scale``, ``zero``, or what the operand is to the operator: ``bias``, ``m``, ``table``, ...
+        role: ``codes``, ``scale``, ``group_scale``, ``zero``, or what the operand is to the operator: ``bias``, ``m``,
+            ``table``, ...
         format: of the codes; ``ratio`` where scales tell it; else bits per value.
         shape: of the constant, or of the scales and zero points.
         nbytes: size in the file.
@@ -147,9 +149,17 @@ class Writer:
             self._add(node, name, "scale", weight.scale.view(np.int32)) if each else encode_float(float(weight.scale))
         )
         entry["scale"] = real
+        if weight.groups is not None:
+            entry["group"] = self._group(node, name, weight.groups)
         if weight.zero_point.any():
-            entry["zero"] = self._add(node, name, "zero", weight.zero_point) if each else int(weight.zero_point)
+            several = weight.zero_point.ndim > 0
+            entry["zero"] = self._add(node, name, "zero", weight.zero_point) if several else int(weight.zero_point)
         return without(entry, {"axis": 0})
+
+    def _group(self, node: Node, name: str, groups: Groups) -> list[int]:
+        """Store group scales, powers of two as their logarithms; returns (size, whether they are, bits, least)."""
+        held = np.log2(groups.scale).astype(np.int32) if groups.powers else groups.scale
+        return [groups.size, int(groups.powers), *self._add(node, name, "group_scale", held)]
 
     def _add(self, node: Node, name: str, role: str, values: Array) -> list[int]:
         """Store integers; returns (bits, least)."""
@@ -231,25 +241,38 @@ class Reader:
         packing, count = get_packing(format.packing), math.prod(shape)
         raw, self._codes = self._cut(self._codes, packing.size(count), place)
         codes = packing.unpack(raw, count, format.levels)
-        scale, zero = self._scale(entry["scale"], shape[axis], place), entry.get("zero", 0)
-        if scale.ndim == 0:
-            zeros = np.array(whole_numbers([zero], place, -(2**31), 2**31 - 1)[0], np.int32)
-        else:
-            zeros = (
-                self._take(zero, shape[axis], "int32", place) if "zero" in entry else np.zeros(shape[axis], np.int32)
-            )
+        scale = self._scale(entry["scale"], shape[axis], place)
+        groups = self._group(entry["group"], shape, place) if "group" in entry else None
         tensor = QTensor(
             codes=codes.reshape(shape).astype(np.uint8, copy=False),
             format=format,
             scale=scale,
-            zero_point=zeros,
+            zero_point=self._zero(entry, (scale if groups is None else groups.scale).shape, place),
             axis=axis,
+            groups=groups,
         )
         try:
             tensor.check()
         except SubbyteError as error:
             raise FormatError(error.seen, error.rule, error.remedy, place) from error
         return tensor
+
+    def _group(self, raw: Any, shape: tuple[int, ...], place: str) -> Groups:
+        size, powers = whole_numbers(raw[:2] if isinstance(raw, list) else raw, place, 0, MOST_SIZE, count=2)
+        if size < 1 or powers > 1 or len(shape) < 2:
+            seen = f"groups {shown(raw)} of weights {list(shape)}"
+            raise broken(seen, f"a group of 1..{MOST_SIZE} weights, then 0 or 1, of inputs behind channels", place)
+        count = group_count(shape, size)
+        held = self._take(raw[2:], shape[0] * count, "int32", place).reshape(shape[0], count)
+        if powers and not (held.min() >= 0 and held.max() < 16):
+            raise broken(f"logarithms {held.min()}..{held.max()} of group scales", "they lie in 0..15", place)
+        return Groups(size=size, scale=np.left_shift(1, held).astype(np.int32) if powers else held)
+
+    def _zero(self, entry: Mapping[str, Any], shape: tuple[int, ...], place: str) -> Array:
+        if shape and "zero" in entry:
+            return self._take(entry["zero"], math.prod(shape), "int32", place).reshape(shape)
+        zero = 0 if shape else whole_numbers([entry.get("zero", 0)], place, -(2**31), 2**31 - 1)[0]
+        return np.full(shape, zero, np.int32)
 
     def _scale(self, raw: Any, channels: int, place: str) -> npt.NDArray[np.float32]:
         if not isinstance(raw, str):

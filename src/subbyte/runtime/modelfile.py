@@ -25,7 +25,7 @@ from subbyte.runtime.container import broken
 from subbyte.runtime.described import Formats
 
 _MAX_DEPTH = 6
-_RESCALE = ("scale", "zero", "m", "n", "m_neg", "n_neg", "divisors")
+_RESCALE = ("scale", "group_scale", "zero", "m", "n", "m_neg", "n_neg", "divisors")
 _BUDGET = {"codes": "weights", "bias": "biases", **dict.fromkeys(_RESCALE, "rescale")}
 
 
@@ -105,7 +105,8 @@ def budget(parts: Sequence[Part], file_bytes: int) -> dict[str, int]:
         file_bytes: of the whole file; what no part takes is its header.
 
     Returns:
-        Bytes by purpose; ``rescale`` are scales, zero points and multipliers, ``tables`` all other constants.
+        Bytes by purpose; ``rescale`` are scales, of groups too, zero points and multipliers, ``tables`` all other
+            constants.
     """
     found = dict.fromkeys(("weights", "biases", "rescale", "tables"), 0)
     for part in parts:

@@ -55,20 +55,29 @@ def constant_arrays(kind: str, constants: Sequence[tuple[int, Constant]]) -> Int
 
 
 def _weight(weight: QTensor) -> IntArrays:
-    """Codes, the table behind them and one zero point per output channel."""
-    channels = weight.codes.shape[0]
+    """Codes, the table behind them, a zero point per output channel or group, and scales of groups."""
+    if weight.format.levels > 256:
+        raise ValueError(f"weights of format {weight.format.name!r} have more than 256 levels")
+    arrays: IntArrays = {
+        "codes": np.ascontiguousarray(weight.codes),
+        "table": np.asarray(weight.format.integers, dtype=np.int16),
+        "weight_zero": _zeros(weight),
+    }
+    if weight.groups is not None:
+        arrays["group_size"] = np.array([weight.groups.size], dtype=np.int32)
+        arrays["group_scale"] = np.ascontiguousarray(weight.groups.scale.reshape(-1))
+    return arrays
+
+
+def _zeros(weight: QTensor) -> npt.NDArray[np.int32]:
     zero = weight.zero_point
+    if weight.groups is not None:
+        return np.ascontiguousarray(zero.reshape(-1))
     if zero.ndim == 1 and weight.axis != 0:
         if np.any(zero != zero[0]):
             raise ValueError("zero points of a weight belong to its output channels")
         zero = zero[0]
-    if weight.format.levels > 256:
-        raise ValueError(f"weights of format {weight.format.name!r} have more than 256 levels")
-    return {
-        "codes": np.ascontiguousarray(weight.codes),
-        "table": np.asarray(weight.format.integers, dtype=np.int16),
-        "weight_zero": np.ascontiguousarray(np.broadcast_to(zero, (channels,)), dtype=np.int32),
-    }
+    return np.ascontiguousarray(np.broadcast_to(zero, weight.codes.shape[:1]), dtype=np.int32)
 
 
 def trim_parts(op: IntTrim, zero_point: int) -> tuple[Attributes, IntArrays]:

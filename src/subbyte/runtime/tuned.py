@@ -95,7 +95,8 @@ def layer_key(graph: Graph, node: Node) -> str:
     for weight in (graph.constants.get(name) for name in node.inputs):
         if isinstance(weight, QTensor):
             levels = f"{weight.format.levels} of {weight.format.lo}..{weight.format.hi}"
-            words.append(f"weight {list(weight.codes.shape)} {levels}")
+            grouped = "" if weight.groups is None else " in groups"  # which are multiplied as bytes
+            words.append(f"weight {list(weight.codes.shape)} {levels}{grouped}")
     return "; ".join(words)
 
 

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from subbyte.errors import DataError, RecipeError
-from subbyte.formats import get_format
-from subbyte.formats.granularity import PerChannel
+from subbyte.formats import DualGrained, Groups, Mx, PerChannel, PerGroup, get_format
 from subbyte.formats.quantize import quantize_weight
 from subbyte.graph.ops.conv import Conv
 from subbyte.graph.ops.linear import Linear
@@ -113,6 +112,59 @@ def test_gptq_beats_rounding_and_comes_near_the_best_codes(rng, name):
         ratio.append(errors[0] / max(best, 1e-12))
     assert wins >= 9
     assert np.median(ratio) < 4.0
+
+
+GRANULARITIES = [PerGroup(8), DualGrained(5), Mx(8), PerGroup(1), PerGroup(1000)]
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES, ids=str)
+@pytest.mark.parametrize("parts", [1, 3])
+def test_methods_keep_group_scales_and_their_codes(rng, granularity, parts):
+    """Error feedback and descent lower the result's error within what each group may take."""
+    k, format_ = 21, get_format("levels5")
+    weight = rng.standard_normal((6, k)).astype(np.float32) * np.exp(rng.normal(0, 1, (6, k))).astype(np.float32)
+    found = grouped_moments(rng, weight, parts)
+
+    def scales(reals, importance):
+        symmetric = not isinstance(granularity, DualGrained)
+        return quantize_weight(reals, format_, granularity, "mse", importance, symmetric=symmetric)
+
+    p = Problem(find_moments=lambda: found, find_scales=scales, least_scale=np.zeros(6))
+    states = [start(p, weight)]
+    for name in ("gptq", "descent"):
+        states.append(WEIGHT_METHODS[name](p, states[-1]))
+    states.append(WEIGHT_METHODS["inq"](p, states[0]))
+    before, *after = (s.tensor for s in states)
+    errors = [drift(found, s.tensor.dequantize(), weight) for s in states]
+    assert errors[1] < 1.1 * errors[0]
+    assert errors[2] < errors[1] * (1 + 1e-9)
+    assert errors[3] < 1.2 * errors[0]
+    for tensor in after:
+        tensor.check()
+        assert max(map(abs, tensor.interval())) <= 127
+        np.testing.assert_array_equal(tensor.groups.scale, before.groups.scale)
+        np.testing.assert_array_equal(tensor.zero_point, before.zero_point)
+    np.testing.assert_array_equal(after[0].scale, before.scale)
+
+
+def grouped_moments(rng, weight, parts):
+    """Of inputs that the prefix left as they are: the float results are the layer's own."""
+    k = weight.shape[1]
+    gram = np.stack([np.cov(correlated(rng, 400, k), rowvar=False, bias=True).reshape(k, k) for _ in range(parts)])
+    return Moments(gram=gram, cross=weight.reshape(parts, -1, k) @ gram, rows=400)
+
+
+def test_one_group_for_all_inputs_is_one_scale_per_channel(rng):
+    weight = rng.standard_normal((6, 12)).astype(np.float32)
+    found = grouped_moments(rng, weight, 2)
+    plain = quantize_weight(weight, get_format("int4"), PerChannel(0), "mse")
+    ones = Groups(size=5, scale=np.ones((6, 3), np.int32))
+    grouped = replace(plain, zero_point=np.zeros((6, 3), np.int32), groups=ones)
+    p = Problem(find_moments=lambda: found, find_scales=lambda *_: plain)
+    for name in ("gptq", "descent", "inq"):
+        a, b = (WEIGHT_METHODS[name](p, State(weight=weight, tensor=t)).tensor for t in (plain, grouped))
+        np.testing.assert_array_equal(a.codes, b.codes)
+        np.testing.assert_array_equal(a.scale, b.scale)
 
 
 @pytest.mark.parametrize("k", [1, 63, 64, 65, 130])

@@ -47,22 +47,12 @@ def descent(problem: Problem, state: State) -> State:
 
 
 def _reals(tensor: QTensor, shape: tuple[int, ...]) -> Reals:
-    return tensor.format.decode(tensor.codes.reshape(shape), *(_spread(v, shape)[:, :, None] for v in _steps(tensor)))
-
-
-def _steps(tensor: QTensor) -> tuple[Reals, npt.NDArray[np.int64]]:
-    return tensor.scale.astype(np.float64), tensor.zero_point.astype(np.int64)
-
-
-def _spread(values: npt.NDArray[np.generic], shape: tuple[int, ...]) -> npt.NDArray[np.generic]:
-    """One number for each output, [groups, O / groups]."""
-    return np.broadcast_to(values.reshape(-1), (shape[0] * shape[1],)).reshape(shape[:2])
+    return tensor.cells().decode(tensor.codes.reshape(len(tensor.codes), -1)).reshape(shape)
 
 
 def _swept(weight: Reals, tensor: QTensor, hessian: Reals, order: npt.NDArray[np.intp]) -> tuple[QTensor, int]:
     """Every input once, in blocks; and how many codes moved."""
-    shape, format_ = weight.shape, tensor.format
-    scale, zero = (_spread(v, shape) for v in _steps(tensor))
+    shape, cells = weight.shape, tensor.cells().shaped(len(weight))
     codes, real = tensor.codes.reshape(shape).copy(), _reals(tensor, shape)
     slope = (real - weight) @ hessian
     moved = 0
@@ -71,8 +61,9 @@ def _swept(weight: Reals, tensor: QTensor, hessian: Reals, order: npt.NDArray[np
         inner, near = hessian[:, block[:, None], block], slope[:, :, block]
         change = np.zeros(near.shape)
         for i, j in enumerate(block):
-            best = format_.encode(real[:, :, j] - near[:, :, i] / inner[:, i, i][:, None], scale, zero)
-            change[:, :, i] = format_.decode(best, scale, zero) - real[:, :, j]
+            own = cells.column(j)
+            best = own.encode(real[:, :, j] - near[:, :, i] / inner[:, i, i][:, None])
+            change[:, :, i] = own.decode(best) - real[:, :, j]
             moved += int(np.count_nonzero(best != codes[:, :, j]))
             codes[:, :, j] = best
             near += change[:, :, i, None] * inner[:, None, i, :]

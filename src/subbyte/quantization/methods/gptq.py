@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subbyte.errors import DataError
-from subbyte.formats.qtensor import QTensor
+from subbyte.formats.groups import Cells
 from subbyte.quantization.methods.state import Problem, Reals, State
 
 DAMPINGS = (0.01, 0.1, 1.0)
@@ -22,7 +22,8 @@ def gptq(problem: Problem, state: State) -> State:
     """Codes by error feedback (Frantar et al. 2022, "GPTQ", section 3; OBQ in a fixed order).
 
     Inputs are rounded in the order of falling power; the error of each is spread over the inputs behind it by the
-    inverse Hessian's Cholesky factor, so that the layer's result, not its weights, stays put. Scales stay as they are.
+    inverse Hessian's Cholesky factor, so that the layer's result, not its weights, stays put. Scales stay as they are,
+    those of groups too.
 
     The Hessian is damped by 1 % of the inputs' mean power (the paper's value); where rounding of the moments leaves it
     indefinite all the same, by ten and then a hundred times as much, which moves the codes towards the nearest ones.
@@ -37,7 +38,8 @@ def gptq(problem: Problem, state: State) -> State:
     factor = _factor(hessian, problem.moments.power * np.eye(k))
     weight = state.weight.astype(np.float64).reshape(groups, -1, k)
     ordered = np.take_along_axis(weight, order[:, None, :], 2)
-    codes = _rounded(ordered, factor, state.tensor)
+    cells = state.tensor.cells().shaped(groups).along(order[:, None, :])
+    codes = _rounded(ordered, factor, cells)
     natural = np.take_along_axis(codes, np.argsort(order, axis=1)[:, None, :], 2)
     return replace(state, tensor=replace(state.tensor, codes=natural.reshape(state.weight.shape)))
 
@@ -58,20 +60,17 @@ def _factor(hessian: Reals, unit: Reals) -> Reals:
     )
 
 
-def _rounded(weight: Reals, factor: Reals, tensor: QTensor) -> npt.NDArray[np.uint8]:
+def _rounded(weight: Reals, factor: Reals, cells: Cells) -> npt.NDArray[np.uint8]:
     """Codes of [groups, O / groups, K], column by column; ``weight`` is used up."""
     k = weight.shape[2]
-    shape = (*weight.shape[:2], 1)
-    scale = np.broadcast_to(tensor.scale.astype(np.float64).reshape(-1), (shape[0] * shape[1],)).reshape(shape[:2])
-    zero = np.broadcast_to(tensor.zero_point.reshape(-1), (shape[0] * shape[1],)).reshape(shape[:2])
     codes = np.empty(weight.shape, dtype=np.uint8)
     for first in range(0, k, BLOCK):
         last = min(first + BLOCK, k)
         errors = np.empty((*weight.shape[:2], last - first))
         for j in range(first, last):
-            column = weight[:, :, j]
-            codes[:, :, j] = tensor.format.encode(column, scale, zero)
-            rest = column - tensor.format.decode(codes[:, :, j], scale, zero)
+            column, own = weight[:, :, j], cells.column(j)
+            codes[:, :, j] = own.encode(column)
+            rest = column - own.decode(codes[:, :, j])
             errors[:, :, j - first] = rest / factor[:, j, j][:, None]
             weight[:, :, j:last] -= errors[:, :, j - first, None] * factor[:, None, j, j:last]
         weight[:, :, last:] -= errors @ factor[:, first:last, last:]

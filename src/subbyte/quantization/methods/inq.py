@@ -35,18 +35,14 @@ def inq(problem: Problem, state: State) -> State:
     hessian = gram + DAMPINGS[0] * problem.moments.power * np.eye(k)
     tensor = state.tensor
     wanted = state.weight.astype(np.float64).reshape(groups, -1, k)
-    rows = wanted.shape[:2]
-    scale, zero = (
-        np.broadcast_to(v.reshape(-1), (rows[0] * rows[1],)).reshape(*rows, 1)
-        for v in (tensor.scale.astype(np.float64), tensor.zero_point)
-    )
+    cells = tensor.cells().shaped(groups)
     weight, fixed = wanted.copy(), np.zeros(wanted.shape, dtype=bool)
     codes = np.zeros(wanted.shape, dtype=tensor.codes.dtype)
     for share in SHARES:
         portion = _largest(weight, fixed, round(share * k) if share < 1 else k)
-        nearest = tensor.format.encode(weight, scale, zero)
+        nearest = cells.encode(weight)
         codes[portion] = nearest[portion]
-        weight[portion] = tensor.format.decode(nearest, scale, zero)[portion]
+        weight[portion] = cells.decode(nearest)[portion]
         fixed |= portion
         if not fixed.all():
             weight += _made_up(weight - wanted, hessian, ~fixed)
