@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "numpy_arrays.h"
+#include "shared_windows.h"
 #include "ops/accumulation.h"
 #include "ops/families.h"
 #include "subbyte/engine.h"
@@ -42,6 +43,7 @@ using subbyte::OpSpec;
 using subbyte::Plan;
 using subbyte::PlanError;
 using subbyte::PlanSpec;
+using subbyte::SharedWindows;
 using subbyte::Source;
 using subbyte::Storage;
 using subbyte::Target;
@@ -265,6 +267,36 @@ std::map<std::string, std::string> families(const Engine& engine) {
     return names;
 }
 
+using Bytes = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using NewBytes = nb::ndarray<std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Codes = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using NewCodes = nb::ndarray<std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+template <class Rows, class Packed>
+SharedWindows shared_windows(const Rows& codes, const Packed& bytes, std::int64_t run, const Dims& shifts, int zero) {
+    if (zero < 0 || zero > 255) throw PlanError("shared windows: the zero point is no byte");
+    SharedWindows form{static_cast<std::int64_t>(codes.shape(1)), run, shifts, static_cast<std::uint8_t>(zero)};
+    const std::int64_t wanted = subbyte::packed_bytes(form, static_cast<std::int64_t>(codes.shape(0)));
+    if (static_cast<std::int64_t>(bytes.size()) != wanted)
+        throw PlanError("shared windows: " + std::to_string(bytes.size()) + " bytes, not " + std::to_string(wanted));
+    return form;
+}
+
+bool pack_shared(const Codes& codes, const NewBytes& out, std::int64_t run, const Dims& shifts, int zero) {
+    const SharedWindows form = shared_windows(codes, out, run, shifts, zero);
+    const nb::gil_scoped_release unlocked;
+    return subbyte::pack_shared(form, codes.data(), static_cast<std::int64_t>(codes.shape(0)), out.data());
+}
+
+std::string unpack_shared(const Bytes& bytes, const NewCodes& out, std::int64_t run, const Dims& shifts, int zero) {
+    const SharedWindows form = shared_windows(out, bytes, run, shifts, zero);
+    const nb::gil_scoped_release unlocked;
+    const auto found =
+        subbyte::unpack_shared(form, bytes.data(), static_cast<std::int64_t>(out.shape(0)), out.data());
+    if (found == subbyte::Unpacked::good) return "good";
+    return found == subbyte::Unpacked::wrong_place ? "wrong_place" : "beyond_codes";
+}
+
 }  // namespace
 
 NB_MODULE(_native, module) {
@@ -291,6 +323,11 @@ NB_MODULE(_native, module) {
     module.def("windows", &windows, "weights"_a, "most"_a, "isa"_a,
                "Steps of 4 products after which int16 sums of weights [columns, k] times 0..most move on to int32; "
                "empty where they never fit.");
+
+    module.def("pack_shared", &pack_shared, "codes"_a, "out"_a, "run"_a, "shifts"_a, "zero"_a,
+               "Codes [rows, C] that were trimmed to shared windows as bytes; false where one does not fit its window.");
+    module.def("unpack_shared", &unpack_shared, "bytes"_a, "out"_a, "run"_a, "shifts"_a, "zero"_a,
+               "The codes of their packed form: good, wrong_place or beyond_codes.");
 
     nb::class_<Engine>(module, "Engine", "An immutable plan with its arenas; safe to run from several threads.")
         .def("run", &run, "inputs"_a, "threads"_a, "reals"_a, "keep"_a = false,
