@@ -26,6 +26,7 @@ public:
     Dims any_list(const std::string& name);
 
     bool has_array(const std::string& name) const { return spec_.arrays.count(name) != 0; }
+    Storage storage(const std::string& name) const { return spec_.arrays.at(name).storage; }
     const ArraySpec& array(const std::string& name, Storage storage);
     std::vector<std::int32_t> int32s(const std::string& name, std::int64_t count, std::int64_t lo, std::int64_t hi);
 

@@ -128,13 +128,17 @@ void lay_out(Plan& plan) {
 
 void fill_border(const Layout& v, std::uint8_t* element0) {
     if (!v.bordered()) return;
-    // Only uint8 values get borders, so numbers are bytes.
-    const auto row = static_cast<std::size_t>(v.strides[0]);
-    const auto left = static_cast<std::size_t>(v.left * v.shape[2]);
-    const auto right = static_cast<std::size_t>(v.right * v.shape[2]);
+    const std::int64_t size = storage_bytes(v.storage);
+    const auto row = static_cast<std::size_t>(v.strides[0] * size);
+    const auto left = static_cast<std::size_t>(v.left * v.shape[2] * size);
+    const auto right = static_cast<std::size_t>(v.right * v.shape[2] * size);
     std::uint8_t* p = element0 - v.origin;
     const auto wipe = [&](std::size_t bytes) {
-        std::memset(p, v.zero_point, bytes);
+        if (size == 1) {
+            std::memset(p, v.zero_point, bytes);
+        } else {
+            std::fill_n(reinterpret_cast<std::int16_t*>(p), bytes / 2, static_cast<std::int16_t>(v.zero_point));
+        }
         p += bytes;
     };
     wipe(row * static_cast<std::size_t>(v.top) + left);

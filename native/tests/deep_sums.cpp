@@ -74,7 +74,7 @@ public:
         op_.kind = kind;
         op_.inputs = {0};
         op_.output = 1;
-        op_.attributes = {{"lo", {y.lo}}, {"hi", {y.hi}}};
+        op_.attributes = {{"lo", {y.lo}}, {"hi", {y.hi}}, {"pre_shift", {0}}};
         op_.arrays["weight_zero"] = constants_.i32({columns_}, 0, 0);
         op_.arrays["bias"] = constants_.i32({columns_}, -5000, 5000);
         // Shifts that keep the low bits of small and of large sums in the result.

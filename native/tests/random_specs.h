@@ -113,6 +113,7 @@ private:
 
     void columns(std::int64_t count, std::int64_t depth) {
         limits();
+        op_.attributes["pre_shift"] = {0};
         const std::int64_t levels = chance(50) ? 256 : pick(2, 20);
         op_.arrays["table"] = constants_.i16({levels}, -128, 127);
         (void)depth;

@@ -13,6 +13,8 @@ from subbyte.arithmetic.bounds import worst_case
 from subbyte.formats.qtensor import QTensor
 from subbyte.graph.draw import operator_text, shape_text, short, table
 from subbyte.graph.ir import Graph, IntType, Node
+from subbyte.graph.ops.centred import interval
+from subbyte.graph.ops.op import attributes
 from subbyte.names import printable
 from subbyte.runtime.modelfile import breakdown, budget, to_bytes
 
@@ -105,7 +107,8 @@ def _accumulator_bits(graph: Graph, node: Node, weight: QTensor) -> int:
     x, bias = graph.types[node.inputs[0]], graph.constants[node.inputs[2]]
     assert isinstance(x, IntType)
     assert isinstance(bias, np.ndarray)
-    worst = worst_case(weight.integers(), x.lo - x.zero_point, x.hi - x.zero_point, bias)
+    pre_shift = attributes(node.op)["pre_shift"]
+    worst = worst_case(weight.integers(), *interval(x), None if pre_shift else bias)
     return int(worst.max()).bit_length() + 1
 
 

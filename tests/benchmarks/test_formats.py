@@ -49,7 +49,8 @@ def test_the_page_names_what_is_best_and_what_does_not_help():
     assert "| nf4 | 4.00 | -6.0 | -6.0 | +0.0 |" in text
     assert "| int4 | 4.00 | 4.00 | 20.0 | 95.0 | +0.50 ± 0.25 | 1,000 |" in text
     assert "| levels3, ternary | 1.60 | 1.58 | 7.0 | 90.0 | - | 1,000 |" in text
-    assert "| operands | int16, fp6_e3m2 | kernels multiply activations as bytes |" in text
+    assert "| weights | int16 | codes of weights are bytes |" in text
+    assert "| operands | fp8_e4m3fn, fp8_e5m2 | activations lie between layers" in text
 
 
 def test_ties_and_second_names_do_not_win():

@@ -95,7 +95,7 @@ def layer_constants(integer, made):
     scale = np.broadcast_to(weight.scale.astype(np.float64), bias.shape)
     spread = scale.reshape(-1, *[1] * (weight.codes.ndim - 1))
     units = scale * integer.types[made.inputs[0]].scale
-    return torch.from_numpy(weight.integers() * spread), torch.from_numpy(bias * units)
+    return torch.from_numpy(weight.integers() * spread), torch.from_numpy(bias * units * 2.0**made.op.pre_shift)
 
 
 def check_meaning(graph, integer, node, values, precision):

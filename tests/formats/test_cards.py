@@ -77,12 +77,26 @@ def test_refusals_are_what_quantization_does() -> None:
                 quantize_weight(w, f, symmetric=symmetric)
 
 
-def test_formats_beyond_16_bits_have_no_role() -> None:
-    for f in (get_format("fp8_e4m3fn"), Format(name="far", table=range(40_000, 40_010))):
-        assert all("16 bits" in (refusal(f, role) or "") for role in ROLES)
+def test_formats_beyond_24_bits_have_no_role() -> None:
+    for f in (get_format("fp8_e5m2"), Format(name="far", table=range(2**24, 2**24 + 10))):
+        assert all("24 bits" in (refusal(f, role) or "") for role in ("weight", "affine_weight"))
+        assert all("16 bits" in (refusal(f, role) or "") for role in ("activation", "storage"))
         assert card(f).runs == card(f).granularity == ()
     assert "nothing" in card("fp8_e5m2").to_text()
     assert card("fp4_e2m1").runs
+
+
+def test_every_format_of_bytes_multiplies() -> None:
+    """As weights and, within 16 bits, as activations: all but fp8_e5m2 and what is for storing."""
+    for f in formats():
+        if f.levels > 256 or f.storing_alone or f.name == "fp8_e5m2":
+            continue
+        assert refused(f, "weight") is None or refused(f, "affine_weight") is None, f.name
+        assert (refused(f, "activation") is None) == f.fits_int16, f.name
+    with pytest.raises(FormatError) as caught:
+        require_legal(get_format("fp8_e5m2"), "weight", "conv", "node 'conv1'")
+    assert all((caught.value.seen, caught.value.rule, caught.value.place))
+    assert "fp8_e4m3fn" in caught.value.remedy
 
 
 def test_every_line_is_reached() -> None:
@@ -94,7 +108,8 @@ def test_every_line_is_reached() -> None:
 def test_roles_of_activations() -> None:
     assert refusal(get_format("binary"), "activation", "conv") is None
     assert "consecutive" in (refusal(get_format("binary"), "storage") or "")
-    assert "bytes" in (refusal(get_format("int16"), "activation", "linear") or "")
+    assert refusal(get_format("int16"), "activation", "linear") is None
+    assert "16 bits" in (refusal(get_format("fp8_e4m3fn"), "activation", "linear") or "")
     assert refusal(get_format("int16"), "storage", "add") is None
     assert refusal(get_format("int16"), "storage", "unary") is None
     for name in ("uint8", "int4", "levels31", "ternary"):
@@ -103,5 +118,5 @@ def test_roles_of_activations() -> None:
     with pytest.raises(FormatError, match="weight"):
         refusal(get_format("int4"), "weights")
     with pytest.raises(FormatError) as caught:
-        require_legal(get_format("int16"), "activation", "conv", "node 'conv1'")
+        require_legal(get_format("fp8_e4m3fn"), "activation", "conv", "node 'conv1'")
     assert caught.value.place == "node 'conv1'"

@@ -261,15 +261,14 @@ def test_integer_tables() -> None:
     assert all(f.fits_int16 for f in formats() if not (f.storing_alone or f.name.startswith("fp8")))
 
 
-@pytest.mark.parametrize("name", ["fp6_e3m2", "fp8_e4m3fn", "fp8_e5m2"])
-def test_no_operands(name) -> None:
+def test_no_operands() -> None:
     with pytest.raises(FormatError) as caught:
-        quantize_weight(np.ones((2, 2), np.float32), get_format(name))
+        quantize_weight(np.ones((2, 2), np.float32), get_format("fp8_e5m2"))
     assert "int8" in caught.value.remedy
-    assert "fp6_e2m3" in caught.value.remedy
+    assert "fp8_e4m3fn" in caught.value.remedy
 
 
-@pytest.mark.parametrize("name", ["fp4_e2m1", "fp6_e2m3"])
+@pytest.mark.parametrize("name", ["fp4_e2m1", "fp6_e2m3", "fp6_e3m2", "fp8_e4m3fn"])
 def test_operands(name, rng) -> None:
     w = rng.normal(size=(4, 50)).astype(np.float32)
     q = quantize_weight(w, get_format(name), method="mse")

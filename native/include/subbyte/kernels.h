@@ -177,6 +177,26 @@ struct Depthwise3Job {
     Epilogue epilogue;           // [segment][vector byte]
 };
 
+// A convolution or linear layer whose numbers are wider than bytes, see src/kernels/wide.inc for the layout of weights.
+struct WideJob {
+    const std::uint8_t* in;
+    std::uint8_t* out;
+    Grid grid;
+    std::int64_t first;
+    std::int64_t last;
+    const std::int32_t* taps;  // byte offset of each run of activations in the window
+    std::int32_t tap_count;
+    std::int32_t run;      // numbers of each; READ_SLACK is read behind them
+    std::int32_t columns;  // for depthwise these are the channels, and a run is one number
+    bool depthwise;
+    bool wide_input;  // int16, else uint8
+    bool in_int32;    // every part of every sum fits, and so do weights in int16; else sums are int64, weights int32
+    const void* weights;
+    const std::int64_t* starts;  // of the sums, padded to whole vectors: zero points times weights
+    std::int32_t pre_shift;      // of the sums, before the bias is added; 0 with in_int32
+    Epilogue epilogue;           // its arrays are in natural order; without rules
+};
+
 enum class Cell : std::uint8_t { u8, i16, i32 };
 
 // A row of numbers of an elementwise operator: X = q - zero_point; step 0 repeats one number.
@@ -251,6 +271,7 @@ struct Kernels {
     // out[planes * i + p] = in[i + p * plane]; 2 to MOST_PLANES planes.
     void (*join_planes)(const std::uint8_t* in, std::ptrdiff_t plane, std::int64_t planes, std::uint8_t* out,
                         std::int64_t count);
+    void (*wide)(const WideJob&);
     bool interleaved = false;  // order of columns in a panel
     // y = bits(fma(float(acc), scale, ROUNDING + zero_point)) - ROUNDING_BITS in float32, which is zero_point plus the
     // product rounded once, by the very instructions of the epilogue, so that it can be proved when a plan is built.

@@ -17,6 +17,7 @@ namespace avx2 {
 #include "rows_vector.inc"
 #include "lanes_avx2.inc"
 #include "tiles.inc"
+#include "wide.inc"
 
 using Vector = __m256i;
 constexpr int LANES = 8;
@@ -101,6 +102,7 @@ const Kernels KERNELS = {"avx2",
                          encode_row,
                          decode_row,
                          join_planes,
+                         wide_products<Lanes256>,
                          true,
                          single_rescale,
                          shape,

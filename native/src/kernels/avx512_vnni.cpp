@@ -18,6 +18,7 @@ namespace avx512_vnni {
 #include "rows_vector.inc"
 #include "lanes_avx512.inc"
 #include "tiles.inc"
+#include "wide.inc"
 
 #include "avx512_epilogue.inc"
 #include "tile_epilogue.inc"
@@ -151,6 +152,7 @@ const Kernels KERNELS = {"avx512_vnni",
                          encode_row,
                          decode_row,
                          join_planes,
+                         wide_products<Lanes512>,
                          true,
                          single_rescale,
                          shape,

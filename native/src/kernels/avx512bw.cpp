@@ -17,6 +17,7 @@ namespace avx512bw {
 #include "boundary.inc"
 #include "rows_vector.inc"
 #include "tiles.inc"
+#include "wide.inc"
 
 #include "avx512_epilogue.inc"
 #include "tile_epilogue.inc"
@@ -121,6 +122,7 @@ const Kernels KERNELS = {"avx512bw",
                          encode_row,
                          decode_row,
                          join_planes,
+                         wide_products<Lanes512>,
                          true,
                          single_rescale,
                          shape,

@@ -24,6 +24,7 @@ namespace neon {
 #include "rows_vector.inc"
 #include "lanes_neon.inc"
 #include "neon_tile.inc"
+#include "wide.inc"
 
 constexpr int WORDS_PAY = 8;  // steps; with fewer, going on to int32 costs what int16 saves
 
@@ -223,6 +224,7 @@ const Kernels KERNELS = {"neon",
                          encode_row,
                          decode_row,
                          join_planes,
+                         wide_products<Lanes128>,
                          false,
                          nullptr,
                          nullptr,

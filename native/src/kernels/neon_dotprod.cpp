@@ -18,6 +18,7 @@ namespace neon_dotprod {
 #include "rows_vector.inc"
 #include "lanes_neon.inc"
 #include "neon_tile.inc"
+#include "wide.inc"
 
 struct Quads {
     using Part = int32x4_t;
@@ -110,6 +111,7 @@ const Kernels KERNELS = {"neon_dotprod",
                          encode_row,
                          decode_row,
                          join_planes,
+                         wide_products<Lanes128>,
                          false,
                          nullptr,
                          nullptr,

@@ -17,6 +17,59 @@ constexpr int LANES = 8;
 
 #include "portable_epilogue.inc"
 
+// What wide.inc asks of lanes_*.inc, without vectors: eight int32, or four int64.
+struct PlainLanes {
+    struct V {
+        std::int32_t lane[8];
+    };
+    static constexpr int COUNT = 8;
+
+    static V load(const void* p) {
+        V v;
+        std::memcpy(&v, p, sizeof v);
+        return v;
+    }
+    static void store(void* p, const V& v) { std::memcpy(p, &v, sizeof v); }
+    static V all(std::int32_t n) {
+        V v;
+        for (std::int32_t& lane : v.lane)
+            lane = n;
+        return v;
+    }
+    static V add(V a, const V& b) {
+        for (int i = 0; i < COUNT; ++i)
+            a.lane[i] = wrapping_add(a.lane[i], b.lane[i]);
+        return a;
+    }
+    static V pair_products(V a, const V& b) {
+        const auto low = [](std::int32_t pair) { return std::int32_t{static_cast<std::int16_t>(pair)}; };
+        for (int i = 0; i < COUNT; ++i)
+            a.lane[i] = wrapping_add(low(a.lane[i]) * low(b.lane[i]), (a.lane[i] >> 16) * (b.lane[i] >> 16));
+        return a;
+    }
+    static V even_product(const V& a, const V& b) {
+        std::int64_t product[COUNT / 2];
+        for (int i = 0; i < COUNT / 2; ++i)
+            product[i] = std::int64_t{a.lane[2 * i]} * b.lane[2 * i];
+        return load(product);
+    }
+    static V odd(V v) {
+        for (int i = 0; i < COUNT; i += 2)
+            v.lane[i] = v.lane[i + 1];
+        return v;
+    }
+    static V add64(const V& a, const V& b) {
+        std::int64_t sums[COUNT / 2], other[COUNT / 2];
+        store(sums, a);
+        store(other, b);
+        for (int i = 0; i < COUNT / 2; ++i)
+            sums[i] = static_cast<std::int64_t>(static_cast<std::uint64_t>(sums[i]) + static_cast<std::uint64_t>(other[i]));
+        return load(sums);
+    }
+};
+
+#include "wide.inc"
+
 struct Tile {
     static constexpr int MOST = 1;
     static constexpr int rows(int) { return 4; }
@@ -113,7 +166,8 @@ const Kernels KERNELS = {"portable",
                          largest_cells,
                          encode_row,
                          decode_row,
-                         join_planes};
+                         join_planes,
+                         wide_products<PlainLanes>};
 
 }  // namespace portable
 }  // namespace subbyte

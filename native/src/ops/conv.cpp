@@ -11,6 +11,7 @@
 #include "ops/panels.h"
 #include "ops/products.h"
 #include "ops/tiling.h"
+#include "ops/wide.h"
 
 namespace subbyte {
 namespace {
@@ -222,10 +223,17 @@ private:
     std::vector<std::int32_t> taps_;
 };
 
+// Padding is the zero point, so it is a number of the input.
 void check_input(const Attributes& attributes) {
     const Layout& x = attributes.in(0);
-    if (x.storage != Storage::u8 || x.zero_point < 0 || x.zero_point > 255)
-        attributes.fail("the input must be uint8 with a zero point of 0..255");
+    const bool bytes = x.storage == Storage::u8;
+    if (x.zero_point < (bytes ? 0 : -32768) || x.zero_point > (bytes ? 255 : 32767))
+        attributes.fail("the input's zero point must be one of its numbers");
+}
+
+// Whether bytes times bytes in int32 do.
+bool is_narrow(const Attributes& attributes, const WideWeights& weights, std::int32_t pre_shift) {
+    return attributes.in(0).storage == Storage::u8 && pre_shift == 0 && fits_int8(weights);
 }
 
 }  // namespace
@@ -240,17 +248,24 @@ OpPtr make_conv(const Build& build) {
     const Dims dilation = a.list("dilation", 2, 1, MOST_CELLS);
     const Dims padding = a.list("padding", 4, 0, MOST_CELLS);
     std::int64_t groups = a.one("groups", 1, x.shape[2]);
-    Weights weights = read_weights(a, 4);
-    if (x.shape[2] % groups != 0 || weights.columns() % groups != 0 || weights.shape[3] != x.shape[2] / groups)
-        a.fail("weight " + text(weights.shape) + " does not fit " + std::to_string(groups) + " groups of " +
+    const auto pre_shift = static_cast<std::int32_t>(a.one("pre_shift", 0, MOST_PRE_SHIFT));
+    const WideWeights read = read_weights(a, 4);
+    if (x.shape[2] % groups != 0 || read.columns() % groups != 0 || read.shape[3] != x.shape[2] / groups)
+        a.fail("weight " + text(read.shape) + " does not fit " + std::to_string(groups) + " groups of " +
                text(x.shape));
-    const ConvWindow w{weights.shape[1], weights.shape[2], stride[0],  stride[1],  dilation[0],
+    const ConvWindow w{read.shape[1], read.shape[2], stride[0],  stride[1],  dilation[0],
                        dilation[1],      padding[0],       padding[1], padding[2], padding[3]};
     const std::int64_t free_h = x.shape[0] + w.top + w.bottom - w.extent_h();
     const std::int64_t free_w = x.shape[1] + w.left + w.right - w.extent_w();
     if (free_h < 0 || free_w < 0) a.fail("the window does not fit the padded input");
-    a.result({free_h / w.stride_h + 1, free_w / w.stride_w + 1, weights.columns()});
+    a.result({free_h / w.stride_h + 1, free_w / w.stride_w + 1, read.columns()});
     OpPtr op;
+    if (!is_narrow(a, read, pre_shift)) {
+        op = make_wide_conv(build, a, w, groups, pre_shift, read);
+        a.done();
+        return op;
+    }
+    Weights weights = narrow(read);
     if (groups > 1 && weights.columns() == groups && x.shape[2] == groups) {
         op = make_depthwise(build, a, w, weights);
     } else {
@@ -267,12 +282,19 @@ OpPtr make_linear(const Build& build) {
     Attributes a(build.spec, build.values);
     a.arity(1, 1);
     check_input(a);
-    const Weights weights = read_weights(a, 2);
+    const auto pre_shift = static_cast<std::int32_t>(a.one("pre_shift", 0, MOST_PRE_SHIFT));
+    const WideWeights read = read_weights(a, 2);
     Dims shape = a.in(0).shape;
-    if (shape.empty() || shape.back() != weights.shape[1])
-        a.fail("weight " + text(weights.shape) + " does not fit " + text(shape));
-    shape.back() = weights.columns();
+    if (shape.empty() || shape.back() != read.shape[1])
+        a.fail("weight " + text(read.shape) + " does not fit " + text(shape));
+    shape.back() = read.columns();
     a.result(shape);
+    if (!is_narrow(a, read, pre_shift)) {
+        OpPtr wide = make_wide_linear(build, a, pre_shift, read);
+        a.done();
+        return wide;
+    }
+    const Weights weights = narrow(read);
     const Family family = choose_family(a, wanted_family(build, 1), whole(a, weights), build.kernels);
     auto op = std::make_unique<Linear>(build, a, weights, family);
     a.done();

@@ -146,6 +146,7 @@ public:
             return;
         }
         both_ = true;
+        size_ = storage_bytes(x.storage);
         in_ = Walk<1>(x.shape, {x.strides}, false);
         shape_ = y.shape;
         strides_ = y.strides;
@@ -157,12 +158,13 @@ public:
             return;
         }
         if (part.index != 0) return;
-        const std::uint8_t* x = frame.at(inputs[0]);  // borders exist around uint8 only
+        const std::uint8_t* x = frame.at(inputs[0]);
         std::uint8_t* y = frame.at(output);
         std::int64_t at = 0;
         in_.each(Part{}, [&](const Walk<1>::Offsets& offsets, std::int64_t count) {
             for (std::int64_t i = 0; i < count; ++i, ++at)
-                y[place(at)] = x[offsets[0] + i * in_.step(0)];
+                std::memcpy(y + place(at) * size_, x + (offsets[0] + i * in_.step(0)) * size_,
+                            static_cast<std::size_t>(size_));
         });
     }
 
@@ -173,6 +175,7 @@ private:
     }
 
     bool both_ = false;
+    std::int64_t size_ = 1;
     Walk<1> in_;
     Dims shape_, strides_;
 };

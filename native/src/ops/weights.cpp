@@ -11,7 +11,8 @@
 namespace subbyte {
 namespace {
 
-constexpr std::int32_t MOST_SHIFT = 62;
+constexpr std::int64_t MOST_WEIGHT = (1 << 24) - 1;
+constexpr std::int64_t MOST_SUM = (std::int64_t{1} << 62) - 1;
 
 std::int64_t round_up(std::int64_t n, std::int64_t unit) {
     return (n + unit - 1) / unit * unit;
@@ -62,13 +63,14 @@ GroupScales read_groups(Attributes& attributes, std::int64_t columns, std::int64
 
 }  // namespace
 
-Weights read_weights(Attributes& attributes, std::size_t rank) {
+WideWeights read_weights(Attributes& attributes, std::size_t rank) {
     const ArraySpec& codes = attributes.array("codes", Storage::u8);
-    const ArraySpec& table = attributes.array("table", Storage::i16);
+    const bool half = attributes.has_array("table") && attributes.storage("table") == Storage::i16;
+    const ArraySpec& table = attributes.array("table", half ? Storage::i16 : Storage::i32);
     if (codes.shape.size() != rank) attributes.fail("the weight has shape " + text(codes.shape));
     if (table.shape.size() != 1 || table.shape[0] > 256)
         attributes.fail("the weight's table has shape " + text(table.shape));
-    Weights w;
+    WideWeights w;
     w.shape = codes.shape;
     w.levels = table.shape[0];
     const auto columns = static_cast<std::size_t>(w.shape[0]);
@@ -77,8 +79,9 @@ Weights read_weights(Attributes& attributes, std::size_t rank) {
     const GroupScales groups = read_groups(attributes, w.shape[0], static_cast<std::int64_t>(depth));
     if (groups.scaled()) w.levels = 256;  // integers of groups are as many as their scales make them
     const auto* code = static_cast<const std::uint8_t*>(codes.data);
-    std::vector<std::int16_t> values(static_cast<std::size_t>(table.shape[0]));
-    std::memcpy(values.data(), table.data, values.size() * sizeof(std::int16_t));
+    std::vector<std::int64_t> values(static_cast<std::size_t>(table.shape[0]));
+    for (std::size_t i = 0; i < values.size(); ++i)
+        values[i] = half ? static_cast<const std::int16_t*>(table.data)[i] : static_cast<const std::int32_t*>(table.data)[i];
     for (std::size_t c = 0; c < columns; ++c)
         w.negated.push_back(!groups.scaled() && groups.zeros[c] != 0 &&
                             groups.zeros[c] == values.front() + values.back());
@@ -87,14 +90,52 @@ Weights read_weights(Attributes& attributes, std::size_t rank) {
             attributes.fail("a weight's code is " + std::to_string(code[i]) + " of " + std::to_string(values.size()) +
                             " levels");
         const std::size_t group = i / depth * groups.count + i % depth / groups.size;
-        std::int64_t number = std::int64_t{values[code[i]]} - groups.zeros[group];
+        std::int64_t number = values[code[i]] - groups.zeros[group];
         if (groups.scaled()) number *= groups.scales[group];
-        if (w.negated[i / depth]) number = -number;
-        if (number < -128 || number > 127) attributes.fail("a weight is " + std::to_string(number) + ", outside int8");
-        w.numbers[i] = static_cast<std::int8_t>(number);
+        if (std::abs(number) > MOST_WEIGHT) attributes.fail("a weight is " + std::to_string(number) + ", beyond 24 bits");
+        w.numbers[i] = static_cast<std::int32_t>(number);
     }
     return w;
 }
+
+bool fits_int8(const WideWeights& weights) {
+    const std::size_t depth = weights.numbers.size() / weights.negated.size();
+    for (std::size_t i = 0; i < weights.numbers.size(); ++i) {
+        const std::int32_t number = weights.negated[i / depth] ? -weights.numbers[i] : weights.numbers[i];
+        if (number < -128 || number > 127) return false;
+    }
+    return true;
+}
+
+Weights narrow(const WideWeights& weights) {
+    Weights w;
+    w.shape = weights.shape;
+    w.levels = weights.levels;
+    w.negated = weights.negated;
+    w.numbers.reserve(weights.numbers.size());
+    const std::size_t depth = weights.numbers.size() / weights.negated.size();
+    for (std::size_t i = 0; i < weights.numbers.size(); ++i)
+        w.numbers.push_back(static_cast<std::int8_t>(w.negated[i / depth] ? -weights.numbers[i] : weights.numbers[i]));
+    return w;
+}
+
+template <class T>
+std::int64_t worst_sum(const Attributes& attributes, const T* numbers, std::int64_t depth, const Layout& x,
+                       std::int64_t bias) {
+    std::int64_t positive = 0;
+    std::int64_t negative = 0;
+    for (std::int64_t k = 0; k < depth; ++k)
+        (numbers[k] > 0 ? positive : negative) += numbers[k];
+    if (positive - negative > MOST_SUM / std::max<std::int64_t>(1, largest(x)))
+        attributes.fail("a sum of products may exceed 2^62 - 1");
+    const std::int64_t lo = std::min<std::int64_t>(0, std::int64_t{x.lo} - x.zero_point);
+    const std::int64_t hi = std::max<std::int64_t>(0, std::int64_t{x.hi} - x.zero_point);
+    const std::int64_t smallest = positive * lo + negative * hi + std::min<std::int64_t>(bias, 0);
+    return std::max(-smallest, positive * hi + negative * lo + std::max<std::int64_t>(bias, 0));
+}
+
+template std::int64_t worst_sum(const Attributes&, const std::int8_t*, std::int64_t, const Layout&, std::int64_t);
+template std::int64_t worst_sum(const Attributes&, const std::int32_t*, std::int64_t, const Layout&, std::int64_t);
 
 std::int64_t choose_fold(Attributes& attributes, const Weights& weights, std::int64_t stride, const Kernels& kernels) {
     const auto steps = [&](std::int64_t fold) {  // per result pixel, times 4; storing a vector costs about two steps
@@ -159,14 +200,9 @@ Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& i
     std::vector<std::int64_t> reach(bias_.size());  // largest |acc|
     const std::int64_t depth = weights.depth();
     for (std::size_t c = 0; c < bias_.size(); ++c) {
-        std::int64_t sum = 0;
-        std::int64_t magnitude = 0;  // at most 2^31 * 2^7 numbers
-        for (std::int64_t k = 0; k < depth; ++k) {
-            const std::int64_t w = weights.numbers[c * static_cast<std::size_t>(depth) + static_cast<std::size_t>(k)];
-            sum += w;
-            magnitude += std::abs(w);
-        }
-        reach[c] = magnitude * largest(in) + std::abs(std::int64_t{bias_[c]});
+        const std::int8_t* numbers = weights.numbers.data() + c * static_cast<std::size_t>(depth);
+        const std::int64_t sum = std::accumulate(numbers, numbers + depth, std::int64_t{0});
+        reach[c] = worst_sum(attributes, numbers, depth, in, weights.negated[c] ? -std::int64_t{bias_[c]} : bias_[c]);
         if (reach[c] > INT32_HI)
             attributes.fail("the accumulator of column " + std::to_string(c) + " may exceed 2^31 - 1");
         if (weights.negated[c]) bias_[c] = -bias_[c];

@@ -9,6 +9,8 @@
 
 namespace subbyte {
 
+constexpr std::int32_t MOST_SHIFT = 62;
+
 // Integers group_scale * (table[code] - zero_point) as int8, [columns, ...] as in the graph. A column that is `negated` has the table's
 // numbers once its sign is changed, e.g. -1..2 of a table -2..1, and is kept so: then few numbers occur in all columns,
 // and acc * m = (-acc) * (-m) gives its results.
@@ -22,9 +24,29 @@ struct Weights {
     std::int64_t depth() const { return static_cast<std::int64_t>(numbers.size()) / shape[0]; }
 };
 
-// Reads arrays codes, table and weight_zero, and where columns consist of groups group_size and group_scale: weight k of
-// a column belongs to group k / group_size, and each group has a zero point and a scale.
-Weights read_weights(Attributes& attributes, std::size_t rank);
+// The same before anything is known of their width: integers of at most 24 bits and a sign.
+struct WideWeights {
+    Dims shape;
+    std::vector<std::int32_t> numbers;
+    std::int64_t levels = 256;
+    std::vector<bool> negated;
+
+    std::int64_t columns() const { return shape[0]; }
+    std::int64_t depth() const { return static_cast<std::int64_t>(numbers.size()) / shape[0]; }
+};
+
+// Reads arrays codes, table (int16, or int32) and weight_zero, and where columns consist of groups group_size and
+// group_scale: weight k of a column belongs to group k / group_size, and each group has a zero point and a scale.
+WideWeights read_weights(Attributes& attributes, std::size_t rank);
+bool fits_int8(const WideWeights& weights);
+// Weights that fit.
+Weights narrow(const WideWeights& weights);
+
+// Largest magnitude of a sum of numbers[i] * (x[i] - zero_point), some left out, plus a bias that may be left out too.
+// Fails where it passes 2^62 - 1; numbers are within 2^24, fewer than 2^31.
+template <class T>
+std::int64_t worst_sum(const Attributes& attributes, const T* numbers, std::int64_t depth, const Layout& x,
+                       std::int64_t bias);
 
 // How many neighbouring result pixels of a row to make at once, as columns of their own that fill up a vector (or as
 // chosen): their windows share most of what they read. weights are [columns, kernel_h, kernel_w, channels].

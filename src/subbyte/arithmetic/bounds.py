@@ -1,5 +1,8 @@
 """Proofs that integer accumulators cannot leave int32, from the actual weights and the legal activations.
 
+A layer whose products do not fit sums them in int64, and shifts the sum back to 32 bits before the bias is added: then
+the sum is proved to stay below 2**62, and what the shift leaves of it, with the bias, within int32.
+
 For activations X in [x_lo, x_hi] the largest sum takes x_hi at positive weights and x_lo at negative ones, so the
 interval is exact, not an estimate. It is widened to hold X = 0: then each term may also be absent, and the proof
 covers padding and every partial sum, in any order and in any number of parallel accumulators.
@@ -12,10 +15,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from subbyte.arithmetic.requant import round_shift
 from subbyte.errors import LoweringError
 
 LIMIT = 2**31 - 1
 """Largest magnitude of an accumulator."""
+
+WIDE_LIMIT = 2**62 - 1
+"""Largest magnitude of a sum of products in 64 bits, with room for the rounding of its shift."""
+
+MOST_PRE_SHIFT = 32
+"""Brings any sum within ``WIDE_LIMIT`` back to 31 bits."""
+
+MOST_WEIGHT = 2**24 - 1
+"""Largest magnitude of a weight's integer; fp8_e4m3fn reaches 229,376."""
 
 Integers = npt.NDArray[Any]
 """Any signed integers of at most 64 bits."""
@@ -25,18 +38,24 @@ def worst_case(weight: Integers, x_lo: int, x_hi: int, bias: Integers | None = N
     """Largest magnitude that each output channel's accumulator, or any part of its sum, can reach.
 
     Args:
-        weight: integers [O, ...], |w| <= 2**15.
+        weight: integers [O, ...], |w| <= MOST_WEIGHT.
         x_lo: smallest centred activation ``q - zero_point``, |x_lo| <= 2**17.
         x_hi: largest centred activation.
         bias: int32[O], added at any time.
 
     Returns:
         int64[O].
+
+    Raises:
+        LoweringError: a sum may pass ``WIDE_LIMIT``.
     """
     rows = weight.reshape(weight.shape[0], -1).astype(np.int64)
     positive = np.maximum(rows, 0).sum(axis=1)
     negative = np.minimum(rows, 0).sum(axis=1)
     lo, hi = min(x_lo, 0), max(x_hi, 0)
+    extreme = max(int((positive - negative).max()) * max(-lo, hi), 0)
+    if extreme > WIDE_LIMIT:  # nor would int64 hold it
+        raise _too_large(f"a sum of products can reach {extreme}", "", WIDE_LIMIT)
     smallest = positive * lo + negative * hi
     largest = positive * hi + negative * lo
     if bias is not None:
@@ -47,18 +66,51 @@ def worst_case(weight: Integers, x_lo: int, x_hi: int, bias: Integers | None = N
 
 
 def prove_conv(
-    weight: Integers, x_lo: int, x_hi: int, bias: Integers | None = None, place: str = ""
+    weight: Integers, x_lo: int, x_hi: int, bias: Integers | None = None, place: str = "", pre_shift: int = 0
 ) -> npt.NDArray[np.int64]:
-    """``worst_case`` of a convolution or linear layer, after a proof that it fits int32.
+    """Largest magnitude of each accumulator of a convolution or linear layer, after a proof that it fits int32.
+
+    Args:
+        weight: as for ``worst_case``.
+        x_lo: as there.
+        x_hi: as there.
+        bias: as there; added behind the shift.
+        place: names the layer in errors.
+        pre_shift: of the sum of products. With 0 they and the bias are one sum, every part of which fits int32.
 
     Raises:
-        LoweringError: a channel can leave int32; ``place`` names the layer.
+        LoweringError: a channel can leave int32, or its sum int64.
     """
-    worst = worst_case(weight, x_lo, x_hi, bias)
+    try:
+        worst = worst_case(weight, x_lo, x_hi, None if pre_shift else bias)
+    except LoweringError as error:
+        raise error.at(place) from error
+    if pre_shift:
+        worst = round_shift(worst, pre_shift) + (0 if bias is None else np.abs(bias.astype(np.int64)))
     if worst.max() > LIMIT:
         channel = int(worst.argmax())
         raise _too_large(f"the accumulator of channel {channel} can reach {worst[channel]}", place)
     return worst
+
+
+def least_pre_shift(weight: Integers, x_lo: int, x_hi: int, bias: npt.NDArray[np.float64]) -> int:
+    """The smallest shift of a layer's sums with which ``prove_conv`` holds; MOST_PRE_SHIFT where none is large enough.
+
+    Args:
+        weight: as for ``worst_case``.
+        x_lo: as there.
+        x_hi: as there.
+        bias: in units of the products, float64[O]; it is rounded to units of the shifted sum.
+
+    Raises:
+        LoweringError: a sum may pass ``WIDE_LIMIT``.
+    """
+    sums = worst_case(weight, x_lo, x_hi)
+    for shift in range(MOST_PRE_SHIFT):
+        sure = sums if shift == 0 else round_shift(sums, shift)
+        if np.all(sure + np.abs(np.rint(bias / 2.0**shift)) <= LIMIT):
+            return shift
+    return MOST_PRE_SHIFT
 
 
 def prove_sum(count: int, x_lo: int, x_hi: int, place: str = "") -> int:
@@ -106,10 +158,10 @@ def depth(w_max: int, x_max: int) -> int:
     return 32767 // (2 * w_max * x_max)
 
 
-def _too_large(seen: str, place: str) -> LoweringError:
+def _too_large(seen: str, place: str, limit: int = LIMIT) -> LoweringError:
     return LoweringError(
         seen,
-        f"sums stay within {LIMIT} in magnitude, proved from the weights",
+        f"sums stay within {limit} in magnitude, proved from the weights",
         "use fewer bits for weights or activations, or split the layer",
         place,
     )

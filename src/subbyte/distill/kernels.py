@@ -95,13 +95,13 @@ class Kernel:
         bias = self.bias_start + self.shift.double() * swing
         return straight(bias, s_x.detach().double() * self.scales().detach().double()).float()
 
-    def layer(self, s_x: float, swing: float) -> LayerWeights:
-        """Codes through the ordinary road from reals to codes."""
+    def layer(self, s_x: float, swing: float, room: float = 1.0) -> LayerWeights:
+        """Codes through the ordinary road from reals to codes; see ``room_for_bias``."""
         with torch.no_grad():
             reals, scale = self.reals().cpu().numpy(), self.scales().cpu().numpy()
             bias = self.bias_start.cpu().numpy() + self.shift.double().cpu().numpy() * swing
         tensor = requantize_with_scale(reals, self.tensor, scale)
-        return LayerWeights(weight=fit_bias(reals, tensor, bias, s_x), bias=bias, reals=reals)
+        return LayerWeights(weight=fit_bias(reals, tensor, bias, s_x, room=room), bias=bias, reals=reals)
 
 
 class AffineKernel(Kernel):
@@ -111,12 +111,12 @@ class AffineKernel(Kernel):
         """Float32 [C]."""
         return self.reals().reshape(-1)
 
-    def affine(self, arithmetic: Arithmetic, s_x: float, s_y: float, swing: float) -> LayerWeights:
+    def affine(self, arithmetic: Arithmetic, s_x: float, s_y: float, swing: float, room: float = 1.0) -> LayerWeights:
         """Codes of the affine."""
         with torch.no_grad():
             reals = self.reals().reshape(-1).cpu().numpy()
             bias = self.bias_start.cpu().numpy() + self.shift.double().cpu().numpy() * swing
-        return LayerWeights(weight=affine_weight(reals, arithmetic, bias, s_x, s_y), bias=bias, reals=reals)
+        return LayerWeights(weight=affine_weight(reals, arithmetic, bias, s_x, s_y, room), bias=bias, reals=reals)
 
 
 def start_reals(layer: LayerWeights, inside: float) -> Floats:

@@ -64,11 +64,11 @@ class SoftKernel(Kernel):
         """Float32 weights, on the grid where hard."""
         return (self.low + self.h() * self.gap).float()
 
-    def layer(self, s_x: float, swing: float) -> LayerWeights:
-        """The chosen codes."""
+    def layer(self, s_x: float, swing: float, room: float = 1.0) -> LayerWeights:
+        """The chosen codes; see ``room_for_bias``."""
         with torch.no_grad():
             up = self.choice.detach().cpu().numpy() >= 0
         tensor = replace(self.tensor, codes=(self.below + up).astype(np.uint8))
         tensor.check()
         reals = self.start.cpu().numpy()
-        return LayerWeights(weight=fit_bias(reals, tensor, self.bias, s_x), bias=self.bias, reals=reals)
+        return LayerWeights(weight=fit_bias(reals, tensor, self.bias, s_x, room=room), bias=self.bias, reals=reals)

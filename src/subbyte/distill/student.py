@@ -27,6 +27,7 @@ from subbyte.quantization.fake_quant import fake_trim
 from subbyte.quantization.layers import LayerWeights
 from subbyte.quantization.parts import FIXED_RANGE, Scaling, bent
 from subbyte.quantization.scheme import Scheme
+from subbyte.quantization.weights import room_for_bias
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -176,13 +177,13 @@ class Student:
         layers = {}
         for name, kernel in self.kernels.items():
             node, swing = self._node(name), self.swings[name]
-            s_x, s_y = scheme.operand(node, node.inputs[0]).scale, scheme.stored(node.output).scale
+            x, s_y = scheme.operand(node, node.inputs[0]), scheme.stored(node.output).scale
             if name in self.fixed:
                 layers[name] = self.fixed[name]
             elif isinstance(kernel, AffineKernel):
-                layers[name] = kernel.affine(scheme.arithmetic, s_x, s_y, swing)
+                layers[name] = kernel.affine(scheme.arithmetic, x.scale, s_y, swing, room_for_bias(x))
             else:
-                layers[name] = kernel.layer(s_x, swing)
+                layers[name] = kernel.layer(x.scale, swing, room_for_bias(x))
         return scheme, layers
 
     def _type(self, key: Key) -> IntType:

@@ -236,10 +236,12 @@ def checked_importance(importance: npt.ArrayLike | None, array: Reals, spread: G
 
 def _check_recentred(tensor: QTensor) -> None:
     """Affine weights are re-centred: what multiplies the activations is code minus zero point, and must be int8."""
+    if not tensor.format.uniform:
+        return  # no zero point, but the table's own values, of any width
     centred = tensor.integers()
     if int(centred.min()) < -128 or int(centred.max()) > 127:
         raise FormatError(
             f"{tensor.format.name} weights with zero points reach {centred.min()}..{centred.max()} once re-centred",
-            "table value minus zero point lies in -128..127, because kernels multiply weights as int8",
+            "table value minus zero point lies in -128..127, because fast kernels multiply weights as int8",
             "use symmetric=True, or a format of at most 7 bits, whose values always fit",
         )

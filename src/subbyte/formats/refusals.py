@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from subbyte.arithmetic.bounds import MOST_WEIGHT
 from subbyte.errors import FormatError, unknown_name
 from subbyte.formats.format import Format
 
@@ -69,24 +70,35 @@ def _storing_alone(role: Role) -> Refusal:
     )
 
 
-def _wide(role: Role) -> Refusal:
+def _far(role: Role) -> Refusal:
+    return Refusal(
+        role=role,
+        operators=EVERYWHERE,
+        formats="a value beyond 24 bits (fp8_e5m2)",
+        applies=lambda f: f.max_abs > MOST_WEIGHT,
+        reason="weights multiply as integers of 24 bits and a sign, so that their sums are proved to fit 64 bits",
+        remedy="use fp8_e4m3fn, fp6_e3m2, int8 or nf4 in networks; this format is for storing: encode, decode, pack",
+    )
+
+
+def _beyond_int16(role: Role) -> Refusal:
     return Refusal(
         role=role,
         operators=EVERYWHERE,
         formats="a value outside 16 bits (fp8_e4m3fn, fp8_e5m2)",
         applies=lambda f: not f.fits_int16,
-        reason="as integers its values exceed 16 bits, and few products with them leave the 32-bit sums of layers "
-        "(of fp8_e4m3fn, 229376 at most, with int8: 74)",
-        remedy="use int8, fp6_e2m3, nf4 or fp4_e2m1 in networks; this format is for storing: encode, decode, pack",
+        reason="activations lie between layers, and are multiplied, as integers of at most 16 bits",
+        remedy="use int16, uint8, fp6_e3m2 or fp6_e2m3 for activations; fp8_e4m3fn is for weights, fp8_e5m2 for "
+        "storing: encode, decode, pack",
     )
 
 
 REFUSALS: tuple[Refusal, ...] = (
     *(_storing_alone(role) for role in get_args(Role)),
-    _wide("weight"),
-    _wide("affine_weight"),
-    _wide("activation"),
-    _wide("storage"),
+    _far("weight"),
+    _far("affine_weight"),
+    _beyond_int16("activation"),
+    _beyond_int16("storage"),
     _TOO_MANY,
     Refusal(
         role="weight",
@@ -95,14 +107,6 @@ REFUSALS: tuple[Refusal, ...] = (
         applies=lambda f: f.lo >= 0 or f.hi <= 0,
         reason="weights have both signs, and with a zero point of 0 the table has only one",
         remedy="use a signed format such as int4, or weights with zero points (symmetric=False)",
-    ),
-    Refusal(
-        role="weight",
-        operators=EVERYWHERE,
-        formats="a value outside -128..127 (fp6_e3m2)",
-        applies=lambda f: not f.fits_int8,
-        reason="kernels multiply weights as int8",
-        remedy="use int8, fp6_e2m3 or another table inside -128..127; halve all values if they share a factor",
     ),
     Refusal(
         role="affine_weight",
@@ -119,14 +123,6 @@ REFUSALS: tuple[Refusal, ...] = (
         applies=lambda f: not f.uniform,
         reason="a zero point shifts the table, and only consecutive values can be shifted onto 0",
         remedy="use symmetric=True, or a format of consecutive values such as int4",
-    ),
-    Refusal(
-        role="activation",
-        operators=EVERYWHERE,
-        formats="a span above 255 (int16, fp6_e3m2)",
-        applies=lambda f: f.storage != "uint8",
-        reason="kernels multiply activations as bytes",
-        remedy="use uint8, fp6_e2m3 or another table that spans at most 255; int16 is for outputs, sums and softmax",
     ),
     Refusal(
         role="activation",

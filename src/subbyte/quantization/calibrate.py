@@ -20,6 +20,7 @@ from subbyte.formats.trims import Trim
 from subbyte.graph.ir import FloatType, Graph, IntType, Node
 from subbyte.graph.torch_executor import FloatExecutor
 from subbyte.quantization.fake_quant import fake_quantize, fake_trim, in_place
+from subbyte.quantization.resolve import is_wide
 from subbyte.quantization.slots import Slot, Slots, multiplied_channels
 from subbyte.ranges import Observers, affine_params
 
@@ -50,7 +51,7 @@ def candidates(slot: Slot) -> tuple[str, ...]:
     """Observers tried for a slot."""
     if slot.observer:
         return (slot.observer,)
-    if slot.format.storage == "int16":
+    if is_wide(slot.format):
         return ("min_max",)
     return _CANDIDATES_8 if slot.format.levels > 128 else _CANDIDATES_LOW
 
@@ -87,7 +88,7 @@ def calibrate(
 def with_room(types: Mapping[tuple[str, str], IntType]) -> Mapping[tuple[str, str], IntType]:
     """The types with ``SYNTHETIC_HEADROOM`` for 16-bit values, whose ranges synthetic samples do not tell."""
     more = SYNTHETIC_HEADROOM / WIDE_HEADROOM
-    return {k: replace(t, scale=more * t.scale) if t.format.storage == "int16" else t for k, t in types.items()}
+    return {k: replace(t, scale=more * t.scale) if is_wide(t.format) else t for k, t in types.items()}
 
 
 def _question(slot: Slot, trims: Mapping[str, Trim]) -> Question:
@@ -123,7 +124,7 @@ def declared_range(graph: Graph, slot: Slot) -> tuple[float, float] | None:
 
 def int_type(lo: float, hi: float, format_: Format, graph: Graph, slot: Slot) -> IntType:
     """A slot's type for a range of reals."""
-    if format_.storage == "int16":
+    if is_wide(format_):
         top = WIDE_HEADROOM * max(abs(lo), abs(hi))
         lo, hi = -top, top
     scale, zero_point = affine_params(lo, hi, format_)

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from subbyte.arithmetic.bounds import least_pre_shift
 from subbyte.errors import SubbyteError
 from subbyte.formats.granularity import Mx
 from subbyte.formats.qtensor import QTensor
 from subbyte.formats.two_of_four import spread_tensor
-from subbyte.graph.ir import Graph, Node
+from subbyte.graph.ir import Graph, IntType, Node
 from subbyte.graph.ops.affine import Affine, per_channel
+from subbyte.graph.ops.centred import interval
 from subbyte.graph.ops.rectify import rectified
 from subbyte.graph.torch_executor import FloatExecutor
 from subbyte.graph.verify import place_of
@@ -43,7 +45,14 @@ from subbyte.quantization.recipe import METHODS
 from subbyte.quantization.resolve import LayerChoice, is_low
 from subbyte.quantization.scarcity import Scarce, warn_scarce
 from subbyte.quantization.scheme import Scheme
-from subbyte.quantization.weights import Reals, affine_weight, fit_bias, least_scale, quantize_layer_weight
+from subbyte.quantization.weights import (
+    Reals,
+    affine_weight,
+    fit_bias,
+    least_scale,
+    quantize_layer_weight,
+    room_for_bias,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -73,13 +82,18 @@ class LayerWeights:
     bias: Reals
     reals: npt.NDArray[np.float32] | None = None
 
-    def held_bias(self, s_x: float) -> Reals:
-        """The biases as integers hold them, in units of the operand's scale times the weights'.
+    def pre_shift(self, x: IntType) -> int:
+        """Of the layer's sums over an operand, so that with its biases they are proved to fit int32."""
+        units = x.scale * self.weight.scale.astype(np.float64)
+        return least_pre_shift(self.weight.integers(), *interval(x), self.bias / units)
+
+    def held_bias(self, x: IntType) -> Reals:
+        """The biases as integers hold them, in units of the operand's scale times the weights', times the pre-shift's.
 
         What a layer makes of a dead input is its bias alone; where that lies between two codes of a coarse result, the
         rounding decides for all such pixels, and the layers behind must see the same.
         """
-        unit = s_x * self.weight.scale.astype(np.float64)
+        unit = x.scale * self.weight.scale.astype(np.float64) * 2.0 ** self.pre_shift(x)
         return np.asarray(np.rint(self.bias / unit) * unit)
 
 
@@ -223,8 +237,8 @@ class _Walk:
         for correct in self.corrections:
             if isinstance(op, Layer) or (correct in AFFINE_CORRECTIONS and op.axis == exact[0].ndim - 1):
                 weight, layer, coarse = self._corrected(correct, node, (weight, layer), exact, coarse)
-        s_x = self.scheme.operand(node, node.inputs[0]).scale
-        rounding = torch.from_numpy((layer.held_bias(s_x) - layer.bias).astype(np.float32))
+        x = self.scheme.operand(node, node.inputs[0])
+        rounding = torch.from_numpy((layer.held_bias(x) - layer.bias).astype(np.float32))
         axis = op.axis if isinstance(op, Affine) else exact[0].ndim - 1
         coarse = [y + per_channel(rounding, y, axis) for y in coarse]
         self.layers[node.name] = layer
@@ -260,10 +274,12 @@ class _Walk:
             scale = (layer.weight.scale * factor).astype(np.float32)
             layer = LayerWeights(weight=replace(layer.weight, scale=scale), bias=layer.bias)
         bias = layer.bias * factor + shift
-        s_x = self.scheme.operand(node, value).scale
+        x = self.scheme.operand(node, value)
         choice = self.scheme.choices.get(node.name)
         rounding = choice.rounding if choice else "half_even"
-        fitted = fit_bias(weight.reshape(layer.weight.shape), layer.weight, bias, s_x, rounding)
+        fitted = fit_bias(
+            weight.reshape(layer.weight.shape), layer.weight, bias, x.scale, rounding, room=room_for_bias(x)
+        )
         layer = LayerWeights(weight=fitted, bias=bias, reals=weight)
         change = [torch.from_numpy(c.astype(np.float32)) for c in (factor, shift)]
         return weight, layer, [y * change[0] + change[1] for y in coarse]
@@ -289,13 +305,15 @@ class _Walk:
             return reals.reshape(weight.shape), layer
         has_bias = len(node.inputs) > 2
         bias = np.asarray(self.graph.constants[node.inputs[2]], np.float64) if has_bias else np.zeros(len(weight))
-        s_x, s_y = scheme.operand(node, node.inputs[0]).scale, scheme.stored(node.output).scale
+        x = scheme.operand(node, node.inputs[0])
+        s_x, s_y, room = x.scale, scheme.stored(node.output).scale, room_for_bias(x)
         if isinstance(op, Affine):
-            return weight, LayerWeights(weight=affine_weight(weight, scheme.arithmetic, bias, s_x, s_y), bias=bias)
+            tensor = affine_weight(weight, scheme.arithmetic, bias, s_x, s_y, room)
+            return weight, LayerWeights(weight=tensor, bias=bias)
         choice = scheme.choices[node.name]
 
         def scaled(reals: npt.NDArray[np.float32], importance: Reals | None) -> QTensor:
-            return quantize_layer_weight(reals, choice, scheme.arithmetic, bias, s_x, s_y, importance)
+            return quantize_layer_weight(reals, choice, scheme.arithmetic, bias, s_x, s_y, importance, room)
 
         pruned = self._pruned(node)
         if self.steps and not pruned and (windows := sum(y[..., 0].numel() for y in exact)) < weight[0].size:
@@ -304,7 +322,7 @@ class _Walk:
         problem = Problem(
             find_moments=lambda: measure(op, weight.shape, operand, exact),
             find_scales=scaled,
-            least_scale=None if self._fixed(node) else least_scale(bias, s_x, state.tensor),
+            least_scale=None if self._fixed(node) else least_scale(bias, s_x, state.tensor, room),
         )
         for step in () if pruned else self.steps:
             if choice.rounding == "half_even" or step not in CODE_METHODS:

@@ -150,6 +150,8 @@ def _weight_format(text: str) -> str:
 
 
 def _activation_format(text: str) -> str:
+    if text == "16":
+        return "int16"
     return f"uint{text}" if text.isdigit() else text
 
 
@@ -158,7 +160,7 @@ def _short(name: str) -> tuple[str, str] | None:
     if pair := _PAIR.fullmatch(name):
         check_pair(int(pair[1]), int(pair[2]))
         return f"levels{pair[2]}", f"levels{pair[1]}"
-    if plain := re.fullmatch(r"w(\d)_?a(\d)", name):
+    if plain := re.fullmatch(r"w(\d)_?a(\d|16)", name):
         return _weight_format(plain[1]), _activation_format(plain[2])
     if named := re.fullmatch(r"w(\w+?)_a(\w+)", name):
         return _weight_format(named[1]), _activation_format(named[2])
@@ -172,18 +174,18 @@ def _unknown(name: str) -> RecipeError:
     return RecipeError(
         f"recipe {name!r} is unknown",
         "a recipe is w<bits>a<bits>, w<format>_a<format>, x<levels>_w<levels>, a Recipe, or the path of a .toml file",
-        f"did you mean {' or '.join(near)}?" if near else "use w8a8, w4a8, w4a4, w2a8, wternary_a8 or x31_w17",
+        f"did you mean {' or '.join(near)}?" if near else "use w8a8, w4a8, w4a4, w2a8, w8a16, wternary_a8 or x31_w17",
     )
 
 
 def named_recipe(name: str) -> Recipe:
     """The recipe of a short name.
 
-    ``w<bits>a<bits>`` (``w4a8``), ``w<format>_a<format>`` with any registered format or bits (``wternary_a8``), for
-    operands also any trim (``w4_asparq4_5opt_round_v``), ``x<levels>_w<levels>`` (``x31_w17``); then optionally
-    ``_g<size>`` (weights with integer scales per group), ``_dg<size>`` (dual-grained) or ``_mx`` (MX blocks of 32), and
-    ``_first_last_8`` (8-bit weights in the first and last layer, the default below 16 weight levels) or
-    ``_first_last_same``.
+    ``w<bits>a<bits>`` (``w4a8``; ``w8a16`` keeps the network's inputs and every activation in 16 bits),
+    ``w<format>_a<format>`` with any registered format or bits (``wternary_a8``), for operands also any trim
+    (``w4_asparq4_5opt_round_v``), ``x<levels>_w<levels>`` (``x31_w17``); then optionally ``_g<size>`` (weights with
+    integer scales per group), ``_dg<size>`` (dual-grained) or ``_mx`` (MX blocks of 32), and ``_first_last_8`` (8-bit
+    weights in the first and last layer, the default below 16 weight levels) or ``_first_last_same``.
 
     Raises:
         RecipeError: the name does not have this form.
@@ -205,11 +207,15 @@ def named_recipe(name: str) -> Recipe:
     _check_operands(formats[1])
     weights = get_format(formats[0])
     operand = formats[1] if is_trim(formats[1]) else get_format(formats[1]).name
+    ends = "int16" if operand == "int16" else "uint8"
     keep_ends = modifier == "_first_last_8" or (not modifier and weights.levels < _LOW_LEVELS)
     return Recipe(
         name=name,
         rules=(Rule(weights=weights.name, activations=operand, granularity=granularity),),
         first_last_weights="int8" if keep_ends else None,
+        input=ends,
+        first_input=ends,
+        last_input=ends,
     )
 
 

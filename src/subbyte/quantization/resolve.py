@@ -51,6 +51,11 @@ def is_low(format_: Format) -> bool:
     return format_.levels < 128
 
 
+def is_wide(format_: Format) -> bool:
+    """Whether a format of activations has more consecutive values than 8 bits."""
+    return format_.uniform and format_.storage == "int16"
+
+
 def resolve(recipe: Recipe, graph: Graph) -> Mapping[str, LayerChoice]:
     """The choice of every layer by node name.
 

@@ -10,11 +10,12 @@ from subbyte.formats import get_format
 from subbyte.formats.format import Format
 from subbyte.formats.trims import Trim
 from subbyte.graph.ir import Graph, Node
+from subbyte.graph.ops.affine import Affine
 from subbyte.graph.verify import place_of
 from subbyte.quantization.groups import Group
 from subbyte.quantization.parts import FIXED_RANGE, READS_WIDE, reads_bytes
 from subbyte.quantization.recipe import Recipe
-from subbyte.quantization.resolve import LayerChoice
+from subbyte.quantization.resolve import LayerChoice, is_wide
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +60,25 @@ def operand_format(node: Node, stored: Format, choices: Mapping[str, LayerChoice
     if not reads_bytes(node.op):
         return None
     wanted = _multiplied(node, choices)
+    if stored == wanted:
+        return None
     if stored.storage == "uint8" and stored.levels <= wanted.levels:
         return None
     return wanted
 
 
 def _multiplied(node: Node, choices: Mapping[str, LayerChoice]) -> Format:
-    """What a node works on: a layer's operand format, 8 bits elsewhere."""
-    return choices[node.name].operand if node.name in choices else get_format("uint8")
+    """What a node works on: a layer's operand format; bytes where it looks them up, the usual format elsewhere."""
+    if node.name in choices:
+        return choices[node.name].operand
+    looks_up = reads_bytes(node.op) and not isinstance(node.op, Affine)
+    return get_format("uint8") if looks_up else _usual(choices)
+
+
+def _usual(choices: Mapping[str, LayerChoice]) -> Format:
+    """What values are kept in that no layer decides about: 8 bits, or 16 where some layer multiplies as many."""
+    wide = any(is_wide(c.operand) for c in choices.values())
+    return get_format("int16" if wide else "uint8")
 
 
 def multiplied_channels(graph: Graph, node: Node) -> int:
@@ -78,8 +90,9 @@ def find_slots(graph: Graph, groups: Sequence[Group], choices: Mapping[str, Laye
     """Formats of all activations.
 
     Codes below 8 bits are the operands of layers. A value that layers alone read, all in one uniform format, is
-    stored in it; every other value is stored in 8 bits and re-coded at the layer. Network outputs, and what softmax
-    and argmax read, take the recipe's output format: 8-bit logits tie.
+    stored in it; every other value is stored in 8 bits (16, where some layer multiplies 16-bit activations) and
+    re-coded at the layer; what only tables read is stored in the 8 bits that index them. Network outputs, and what
+    softmax and argmax read, take the recipe's output format: 8-bit logits tie.
     """
     storage: dict[str, Slot] = {}
     operands: dict[tuple[str, str], Slot] = {}
@@ -129,4 +142,4 @@ def _storage_format(graph: Graph, group: Group, choices: Mapping[str, LayerChoic
     wanted = {_multiplied(n, choices).name for n in group.readers}
     if len(wanted) == 1 and (only := get_format(wanted.pop())).uniform:
         return only
-    return get_format("uint8")
+    return _usual(choices)

@@ -13,6 +13,7 @@ from subbyte.formats.granularity import PerChannel
 from subbyte.formats.group_scales import carried, lopsided
 from subbyte.formats.qtensor import QTensor
 from subbyte.formats.quantize import quantize_weight, requantize_with_scale
+from subbyte.graph.ir import IntType
 from subbyte.quantization.resolve import LayerChoice
 
 Reals = npt.NDArray[np.float64]
@@ -21,7 +22,8 @@ BIAS_LIMIT = 2.0**23
 """|bias| in accumulator units stays at or below this, so that it and the products are exact in float32.
 
 Only channels whose weights are next to nothing beside their bias get there; a step of the 8-bit result is then 2**15
-units, far coarser than what their weights lose."""
+units, far coarser than what their weights lose. Numbers finer than bytes have as much finer units, and the limit is
+as many times higher."""
 
 SEED = 0
 """Of stochastic rounding: the same recipe gives the same codes."""
@@ -35,6 +37,7 @@ def quantize_layer_weight(
     s_x: float,
     s_y: float,
     importance: Reals | None = None,
+    room: float = 1.0,
 ) -> QTensor:
     """Codes and scales of one layer's weights.
 
@@ -49,6 +52,7 @@ def quantize_layer_weight(
         s_x: scale of the operand.
         s_y: scale of the result.
         importance: weights of squared errors, shaped like ``weight``, where scales are searched.
+        room: of the operand for biases, see ``room_for_bias``.
     """
     importance = importance if choice.weight_method == "mse" else None
 
@@ -70,7 +74,7 @@ def quantize_layer_weight(
         tensor = _nearer(weight, tensor, mirrored(quantized(-weight)), importance)
     if arithmetic == "shift":
         tensor = snap_weight_scale(weight, tensor, s_x, s_y, choice.rounding)
-    return fit_bias(weight, tensor, bias, s_x, choice.rounding)
+    return fit_bias(weight, tensor, bias, s_x, choice.rounding, room=room)
 
 
 def mirrored(tensor: QTensor) -> QTensor:
@@ -105,11 +109,22 @@ def snap_weight_scale(
     return _rescale(weight, tensor, scale.astype(np.float64), rounding)
 
 
+def room_for_bias(x: IntType) -> float:
+    """How many times finer than bytes an operand is: by so much may biases pass BIAS_LIMIT."""
+    return max(1.0, max(x.hi - x.zero_point, x.zero_point - x.lo) / 256)
+
+
 def fit_bias(
-    weight: npt.NDArray[np.float32], tensor: QTensor, bias: Reals, s_x: float, rounding: str = "half_even"
+    weight: npt.NDArray[np.float32],
+    tensor: QTensor,
+    bias: Reals,
+    s_x: float,
+    rounding: str = "half_even",
+    *,
+    room: float = 1.0,
 ) -> QTensor:
-    """The tensor with scales doubled where |bias| would pass BIAS_LIMIT; other channels keep their codes."""
-    needed = least_scale(bias, s_x, tensor) / tensor.scale.astype(np.float64)
+    """The tensor with scales doubled where |bias| would pass its limit; other channels keep their codes."""
+    needed = least_scale(bias, s_x, tensor, room) / tensor.scale.astype(np.float64)
     if np.all(needed <= 1):
         return tensor
     doublings = np.ceil(np.log2(np.maximum(needed, 1.0)))
@@ -118,14 +133,15 @@ def fit_bias(
     return replace(raised, codes=np.where(kept, tensor.codes, raised.codes))
 
 
-def least_scale(bias: Reals, s_x: float, tensor: QTensor) -> Reals:
-    """Below which |bias| would pass BIAS_LIMIT, shaped like the tensor's scale."""
-    each = np.abs(bias) / s_x / BIAS_LIMIT
+def least_scale(bias: Reals, s_x: float, tensor: QTensor, room: float = 1.0) -> Reals:
+    """Below which |bias| would pass its limit, shaped like the tensor's scale."""
+    finer = max(1.0, tensor.format.max_abs / 128)
+    each = np.abs(bias) / s_x / (BIAS_LIMIT * room * finer)
     return np.asarray(each.max(initial=0.0)) if tensor.scale.ndim == 0 else each
 
 
 def affine_weight(
-    scale: npt.NDArray[np.float32], arithmetic: Arithmetic, bias: Reals, s_x: float, s_y: float
+    scale: npt.NDArray[np.float32], arithmetic: Arithmetic, bias: Reals, s_x: float, s_y: float, room: float = 1.0
 ) -> QTensor:
     """A per-channel affine as int8 depthwise 1x1 weights [C, 1, 1, 1].
 
@@ -137,7 +153,7 @@ def affine_weight(
     if arithmetic == "shift":
         exponent = np.ceil(np.log2(tensor.scale.astype(np.float64) * s_x / s_y) - 1e-9)
         tensor = _rescale(weight, tensor, np.exp2(exponent) * s_y / s_x)
-    return fit_bias(weight, tensor, bias, s_x)
+    return fit_bias(weight, tensor, bias, s_x, room=room)
 
 
 def _rescale(weight: npt.NDArray[np.float32], tensor: QTensor, scale: Reals, rounding: str = "half_even") -> QTensor:

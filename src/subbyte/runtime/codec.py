@@ -21,6 +21,7 @@ USUAL: Final[Mapping[str, Any]] = {
     "dilation": (1, 1),
     "padding": (0, 0, 0, 0),
     "groups": 1,
+    "pre_shift": 0,
     "ceil_mode": False,
     "count_include_pad": False,
     "keepdims": False,

@@ -22,6 +22,7 @@ from subbyte.formats.groups import MOST_SIZE, Groups, group_count
 from subbyte.formats.packing import get_packing
 from subbyte.formats.qtensor import QTensor
 from subbyte.graph.ir import Constant, Graph, IntType, Node
+from subbyte.graph.ops.op import attributes
 from subbyte.runtime import integers
 from subbyte.runtime.attributes import decode_float, encode_float
 from subbyte.runtime.container import MAX_RANK, broken, exact_keys, shown, whole_numbers
@@ -124,13 +125,14 @@ class Writer:
             return {}
         found: dict[int, dict[str, Any]] = {}
         beside: tuple[Array, Array] | None = None
+        pre_shift = attributes(node.op)["pre_shift"]
         for at in (p for p in _PAIRS if p + 1 < len(node.inputs)):
             names = node.inputs[at : at + 2]
             m, n = map(self.graph.constants.get, names)
             assert isinstance(m, np.ndarray)
             assert isinstance(n, np.ndarray)
             new = len({*names}) == 2 and all(i not in self._seen and node.inputs.count(i) == 1 for i in names)
-            ratio = find_ratio(weight, (x.scale, out.scale), m, n, beside) if new else None
+            ratio = find_ratio(weight, (x.scale, out.scale), m, n, beside, pre_shift) if new else None
             if ratio is not None:
                 moved = [v for pair in ratio.moved for v in pair]
                 told = {"ratio": ratio.arithmetic, "times": encode_float(ratio.times), "moved": moved}

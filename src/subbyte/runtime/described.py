@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from subbyte.arithmetic.bounds import MOST_WEIGHT
 from subbyte.errors import FormatError
 from subbyte.formats.format import Format
 from subbyte.formats.packing import default_packing
@@ -61,7 +62,7 @@ def _read_format(name: str, raw: Any) -> Format:
     entry = {"packing": "", **mapping(raw, place)}
     kind = "consecutive" if "consecutive" in entry else "table"
     exact_keys(entry, {"packing", kind}, place)
-    values = whole_numbers(entry[kind], place, -(2**15), 2**15 - 1)
+    values = whole_numbers(entry[kind], place, -MOST_WEIGHT, MOST_WEIGHT)
     packing = entry["packing"]
     if not isinstance(packing, str) or (kind == "consecutive" and len(values) != 2):
         rule = "a format has a table, or the ends of a consecutive one, and at most a packing"

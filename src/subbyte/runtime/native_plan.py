@@ -60,7 +60,7 @@ def _weight(weight: QTensor) -> IntArrays:
         raise ValueError(f"weights of format {weight.format.name!r} have more than 256 levels")
     arrays: IntArrays = {
         "codes": np.ascontiguousarray(weight.codes),
-        "table": np.asarray(weight.format.integers, dtype=np.int16),
+        "table": np.asarray(weight.format.integers, dtype=np.int16 if weight.format.fits_int16 else np.int32),
         "weight_zero": _zeros(weight),
     }
     if weight.groups is not None:

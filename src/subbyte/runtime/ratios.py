@@ -1,8 +1,8 @@
 """Multipliers that a layer's scales tell, so that a model file need not hold them.
 
 A layer's multipliers are ``multiplier(s_in * s_weight * times / s_out)`` channel by channel, where ``times`` is 1, or
-the slope of a leaky layer for its negative sums. Lowering moves some of them a little (``arithmetic/fast_requant.py``);
-the file holds by how much.
+the slope of a leaky layer for its negative sums, times two to the layer's ``pre_shift``. Lowering moves some of them a
+little (``arithmetic/fast_requant.py``); the file holds by how much.
 """
 
 from __future__ import annotations
@@ -59,7 +59,12 @@ class Ratio:
 
 
 def find_ratio(
-    weight: QTensor, scales: tuple[float, float], m: IntArray, n: IntArray, beside: tuple[IntArray, IntArray] | None
+    weight: QTensor,
+    scales: tuple[float, float],
+    m: IntArray,
+    n: IntArray,
+    beside: tuple[IntArray, IntArray] | None,
+    pre_shift: int = 0,
 ) -> Ratio | None:
     """The ratio that tells these multipliers, or None.
 
@@ -69,10 +74,11 @@ def find_ratio(
         m: multipliers [channels].
         n: shifts [channels].
         beside: the layer's multipliers for sums that are not negative, where these are the others.
+        pre_shift: of the layer.
     """
     if not tells(weight) or m.shape != weight.shape[:1] or n.shape != m.shape:
         return None
-    times = 1.0 if beside is None else _slope(m, n, *beside)
+    times = 2.0**pre_shift * (1.0 if beside is None else _slope(m, n, *beside))
     for arithmetic in ARITHMETICS if times else ():
         try:
             told, shifts = _told(weight, scales, arithmetic, times)

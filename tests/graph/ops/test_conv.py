@@ -205,7 +205,7 @@ GOOD: list[Any] = [ints(5, 6, 4), weights(6, 3, 2, 2), *epilogue(6)]
         [*GOOD[:3], GOOD[3].reshape(6, 1), GOOD[4]],
         [ints(5, 6, 4, zero=256), *GOOD[1:]],
         [ints(5, 6, 4, zero=-1), *GOOD[1:]],
-        [GOOD[0], weights(6, 3, 2, 2, fmt="uint8"), *GOOD[2:]],
+        [GOOD[0], weights(6, 3, 2, 2, fmt="fp8_e5m2"), *GOOD[2:]],
         [GOOD[0], dataclasses.replace(GOOD[1], zero_point=np.full(6, 2**31 - 1, np.int32)), *GOOD[2:]],
     ],
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from subbyte.arithmetic.bounds import MOST_WEIGHT
 from subbyte.errors import FormatError, GraphError
 from subbyte.formats.qtensor import QTensor
 from subbyte.graph.ir import FloatType, IntType
@@ -140,7 +141,7 @@ def ints(op: Op, operands: Sequence[TensorType | Constant], index: int) -> IntTy
 
 
 def codes(op: Op, operands: Sequence[TensorType | Constant], index: int, rank: int) -> QTensor:
-    """The operand is a quantized constant of that rank whose integers fit int8."""
+    """The operand is a quantized constant of that rank whose integers are within +-MOST_WEIGHT."""
     operand = operands[index]
     if not isinstance(operand, QTensor):
         seen = f"operand {index} is {_kind(operand)}"
@@ -150,9 +151,10 @@ def codes(op: Op, operands: Sequence[TensorType | Constant], index: int, rank: i
     except FormatError as error:
         raise fault(op, error.seen, error.rule, error.remedy) from error
     smallest, largest = operand.interval()
-    if operand.codes.ndim != rank or smallest < -128 or largest > 127:
+    if operand.codes.ndim != rank or smallest < -MOST_WEIGHT or largest > MOST_WEIGHT:
         seen = f"weights of shape {list(operand.shape)} with integers {smallest}..{largest}"
-        raise fault(op, seen, f"weights have rank {rank} and integers -128..127", "choose a weight format within int8")
+        rule = f"weights have rank {rank} and integers within +-{MOST_WEIGHT}"
+        raise fault(op, seen, rule, "choose a weight format of smaller integers")
     return operand
 
 

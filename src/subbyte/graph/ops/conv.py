@@ -16,7 +16,7 @@ from subbyte.graph.ops import geometry
 from subbyte.graph.ops.centred import centred, centred_tensor, interval, tensor, weight_integers
 from subbyte.graph.ops.checks import MAX_DIM, arity, array, codes, fault, floats, integer, ints, sized
 from subbyte.graph.ops.epilogue import check_epilogue, infer_epilogue, rescale, rescale_tensor
-from subbyte.graph.ops.exact import accumulator_dtype, matmul
+from subbyte.graph.ops.exact import accumulator_dtype, matmul, product
 from subbyte.graph.ops.op import Array, Dialect, IntCall, Op, register_op
 from subbyte.graph.ops.rectify import Rectify, rectified, validate_fused
 
@@ -102,6 +102,7 @@ class IntConv(Op):
     x[N, H, W, C]; weight QTensor [O, kh, kw, C/groups]; the others int32[O]. With X = q - zero_point (0 in the padding)
     and W the weight's integers, ``acc = bias + sum W * X`` in int32, then one rescale per channel:
     ``clip(z + ((acc * m + 2**(n - 1)) >> n), lo, hi)``; where acc < 0, (m_neg, n_neg) if present (leaky ReLU).
+    With a pre_shift p above 0 the sum is taken in int64, and ``acc = ((sum + 2**(p - 1)) >> p) + bias``.
 
     Attributes:
         stride: (vertical, horizontal).
@@ -110,6 +111,7 @@ class IntConv(Op):
         groups: of channels that do not mix.
         lo: smallest stored result.
         hi: largest stored result.
+        pre_shift: of the sum of products; above 0 they are summed in int64.
     """
 
     name: ClassVar[str] = "int_conv"
@@ -121,6 +123,7 @@ class IntConv(Op):
     groups: int
     lo: int
     hi: int
+    pre_shift: int = 0
 
     def infer(self, operands: Sequence[TensorType | Constant]) -> Shape:
         """(batch, rows, columns, output channels)."""
@@ -134,8 +137,8 @@ class IntConv(Op):
         return sized(self, (x[0], *(a.out for a in axes), weight[0]))
 
     def check(self, operands: Sequence[TensorType | Constant], out: TensorType) -> None:
-        """lo, hi within the result's format, and the accumulator proof."""
-        check_epilogue(self, operands, out)
+        """lo, hi within the result's format, and the proof of accumulator and sum."""
+        check_epilogue(self, operands, out, self.pre_shift)
 
     def numpy(self, call: IntCall) -> Array:
         """One matrix product per kernel tap, summed."""
@@ -145,7 +148,7 @@ class IntConv(Op):
         size = math.prod(d + sum(r) for d, r in zip(x.shape[1:], reach[1:], strict=True))
         step = max(1, _CHUNK // size)
         parts = [self._accumulate(np.pad(x[i : i + step], reach), weight, axes) for i in range(0, max(len(x), 1), step)]
-        return rescale(call, np.concatenate(parts), self.lo, self.hi)
+        return rescale(call, np.concatenate(parts), self.pre_shift, self.lo, self.hi)
 
     def _accumulate(
         self, padded: npt.NDArray[np.int64], weight: npt.NDArray[np.int64], axes: Sequence[geometry.Axis]
@@ -176,8 +179,8 @@ class IntConv(Op):
         acc = padded.new_zeros((self.groups, math.prod(shape[:3]), integers.shape[0] // self.groups))
         for (i, j), (rows, columns) in geometry.taps(axes):
             patch = padded[:, rows, columns].reshape(-1, self.groups, integers.shape[3])
-            acc += patch.transpose(0, 1) @ kernels[:, :, i, j].transpose(1, 2)
-        return rescale_tensor(call, acc.long().transpose(0, 1).reshape(shape), self.lo, self.hi)
+            acc += product(patch.transpose(0, 1), kernels[:, :, i, j].transpose(1, 2))
+        return rescale_tensor(call, acc.long().transpose(0, 1).reshape(shape), self.pre_shift, self.lo, self.hi)
 
     def _axes(self, call: IntCall, weight: tuple[int, ...]) -> tuple[geometry.Axis, ...]:
         return geometry.windows(self, call.inputs[0].shape[1:3], weight[1:3])

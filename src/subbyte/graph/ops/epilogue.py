@@ -1,4 +1,7 @@
-"""What follows the accumulator of a convolution or linear layer: bias, one rescale per channel, clamp.
+"""What follows the products of a convolution or linear layer: bias, one rescale per channel, clamp.
+
+A ``pre_shift`` p above 0 stands between: products are summed in int64 and ``acc = ((sum + 2**(p - 1)) >> p) + bias``
+continues in int32, with the bias at the scale of x times that of the weights times 2**p.
 
 The operands behind x and weight are bias, m, n and, for leaky ReLU, m_neg, n_neg: int32[O] each.
 """
@@ -12,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from subbyte.arithmetic import requant
-from subbyte.arithmetic.bounds import prove_conv
+from subbyte.arithmetic.bounds import MOST_PRE_SHIFT, prove_conv
 from subbyte.formats.qtensor import QTensor
 from subbyte.graph.ops import exact
 from subbyte.graph.ops.centred import interval, tensor
-from subbyte.graph.ops.checks import array, ints, parameters
+from subbyte.graph.ops.checks import array, integer, ints, parameters
 from subbyte.graph.ops.op import Array, IntCall, Op, stored
 from subbyte.graph.ops.results import clamped
 
@@ -27,36 +30,37 @@ if TYPE_CHECKING:
 
 
 def infer_epilogue(op: Op, operands: Sequence[TensorType | Constant], channels: int) -> None:
-    """Dtypes, shapes and ranges of bias, m, n[, m_neg, n_neg]."""
+    """Attribute ``pre_shift``; dtypes, shapes and ranges of bias, m, n[, m_neg, n_neg]."""
+    integer(op, "pre_shift", 0, MOST_PRE_SHIFT)
     array(op, operands, 2, "int32", (channels,))
     for first in range(3, len(operands), 2):
         parameters(op, operands, first, channels)
 
 
-def check_epilogue(op: Op, operands: Sequence[TensorType | Constant], out: TensorType) -> None:
-    """lo, hi within the result's format; the accumulator fits int32."""
+def check_epilogue(op: Op, operands: Sequence[TensorType | Constant], out: TensorType, pre_shift: int) -> None:
+    """lo, hi within the result's format; the accumulator fits int32, and the sum before it int64."""
     clamped(op, out)
     weight, bias = operands[1], operands[2]
     if isinstance(weight, QTensor) and isinstance(bias, np.ndarray):
-        prove_conv(weight.integers(), *interval(ints(op, operands, 0)), bias, f"operator {op.name!r}")
+        prove_conv(weight.integers(), *interval(ints(op, operands, 0)), bias, f"operator {op.name!r}", pre_shift)
 
 
-def rescale(call: IntCall, acc: npt.NDArray[np.int64], lo: int, hi: int) -> Array:
+def rescale(call: IntCall, sums: npt.NDArray[np.int64], pre_shift: int, lo: int, hi: int) -> Array:
     """Products summed over [..., O] to stored integers."""
     bias, *pairs = (np.asarray(p, dtype=np.int64) for p in call.inputs[2:])
-    acc = acc + bias
+    acc = (requant.round_shift(sums, pre_shift) if pre_shift else sums) + bias
     m, n = pairs[:2]
     if len(pairs) == 4:
         m, n = np.where(acc < 0, pairs[2], m), np.where(acc < 0, pairs[3], n)
     return stored(requant.requantize(acc, m, n, call.out.zero_point, lo, hi), call.out.storage)
 
 
-def rescale_tensor(call: IntCall, acc: Tensor, lo: int, hi: int) -> Tensor:
+def rescale_tensor(call: IntCall, sums: Tensor, pre_shift: int, lo: int, hi: int) -> Tensor:
     """``rescale`` in torch."""
     import torch
 
-    numbers: list[Any] = [tensor(p, acc) for p in call.inputs[2:]]
-    acc = acc + numbers[0]
+    numbers: list[Any] = [tensor(p, sums) for p in call.inputs[2:]]
+    acc = (exact.round_shift(sums, pre_shift) if pre_shift else sums) + numbers[0]
     m, n = numbers[1:3]
     if len(numbers) == 5:
         m, n = torch.where(acc < 0, numbers[3], m), torch.where(acc < 0, numbers[4], n)

@@ -1,7 +1,8 @@
 """Exact integer matrix products on floating-point hardware, and the rescale rule on torch tensors.
 
 A sum of integer products is exact in float64 while every partial sum stays below 2**53, and in float32 below 2**24,
-in whatever order it is taken; nothing here may therefore use Winograd, FFT, TF32 or bfloat16.
+in whatever order it is taken; nothing here may therefore use Winograd, FFT, TF32 or bfloat16. Where float64 does not
+hold it, integers are multiplied as int64.
 """
 
 from __future__ import annotations
@@ -26,14 +27,27 @@ def matmul(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> npt.NDArray[np
 
 
 def accumulator_dtype(bound: int, device: torch.device) -> torch.dtype:
-    """float32 where partial sums up to ``bound`` are exact in it and torch keeps its full precision, else float64."""
+    """float32 where partial sums up to ``bound`` are exact in it and torch keeps its full precision, else float64.
+
+    Beyond float64 it is int64, whose products torch has on the CPU only; see ``product``.
+    """
     import torch
+
+    if bound >= 2**53:
+        return torch.int64
 
     backend: Any = {"cpu": torch.backends.mkldnn, "cuda": torch.backends.cuda}.get(device.type)
     if bound >= 2**24 or backend is None or torch.is_autocast_enabled(device.type):
         return torch.float64
     settings = (getattr(getattr(backend, "matmul", None), "fp32_precision", "?"), _overall_precision())
     return torch.float32 if all(s in ("none", "ieee") for s in settings) else torch.float64
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b``, on the CPU where the numbers are integers: torch multiplies no matrices of int64 elsewhere."""
+    if a.is_floating_point():
+        return a @ b
+    return (a.cpu() @ b.cpu()).to(a.device)
 
 
 def _overall_precision() -> str:

@@ -11,7 +11,7 @@ from subbyte.arithmetic.bounds import worst_case
 from subbyte.graph.ops.centred import centred, centred_tensor, interval, tensor, weight_integers
 from subbyte.graph.ops.checks import arity, array, codes, fault, floats, ints, sized
 from subbyte.graph.ops.epilogue import check_epilogue, infer_epilogue, rescale, rescale_tensor
-from subbyte.graph.ops.exact import accumulator_dtype, matmul
+from subbyte.graph.ops.exact import accumulator_dtype, matmul, product
 from subbyte.graph.ops.op import Array, Dialect, IntCall, Op, register_op
 from subbyte.graph.ops.rectify import Rectify, rectified, validate_fused
 
@@ -69,6 +69,7 @@ class IntLinear(Op):
     Attributes:
         lo: smallest stored result.
         hi: largest stored result.
+        pre_shift: of the sum of products; above 0 they are summed in int64.
     """
 
     name: ClassVar[str] = "int_linear"
@@ -76,6 +77,7 @@ class IntLinear(Op):
 
     lo: int
     hi: int
+    pre_shift: int = 0
 
     def infer(self, operands: Sequence[TensorType | Constant]) -> Shape:
         """The operand's shape with O as its last axis."""
@@ -86,13 +88,13 @@ class IntLinear(Op):
         return _shape(self, x, weight)
 
     def check(self, operands: Sequence[TensorType | Constant], out: TensorType) -> None:
-        """lo, hi within the result's format, and the accumulator proof."""
-        check_epilogue(self, operands, out)
+        """lo, hi within the result's format, and the proof of accumulator and sum."""
+        check_epilogue(self, operands, out, self.pre_shift)
 
     def numpy(self, call: IntCall) -> Array:
         """One matrix product."""
         acc = matmul(centred(call, 0), weight_integers(call.inputs[1]).T)
-        return rescale(call, acc, self.lo, self.hi)
+        return rescale(call, acc, self.pre_shift, self.lo, self.hi)
 
     def torch_int(self, call: IntCall) -> Tensor:
         """The same product, carried in floats that hold it exactly."""
@@ -101,8 +103,8 @@ class IntLinear(Op):
         kind = call.types[0]
         assert kind is not None  # infer refuses a constant here
         dtype = accumulator_dtype(int(worst_case(integers, *interval(kind)).max()), x.device)
-        acc = (x.to(dtype) @ tensor(integers, x).to(dtype).T).long()
-        return rescale_tensor(call, acc, self.lo, self.hi)
+        acc = product(x.to(dtype), tensor(integers, x).to(dtype).T).long()
+        return rescale_tensor(call, acc, self.pre_shift, self.lo, self.hi)
 
     def macs(self, operands: Sequence[TensorType | Constant], out: Shape) -> int:
         """Results times K."""

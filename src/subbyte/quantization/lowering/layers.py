@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +22,18 @@ from subbyte.graph.ops.transpose import Transpose
 from subbyte.quantization.lowering.context import Lowering, Rule, shaped
 from subbyte.quantization.parts import Scaling, bent
 
+Pairs: TypeAlias = list[tuple[int, int]]
+"""Multiplier and shift of every channel."""
 
-def _constants(low: Lowering, node: Node, op: Scaling, x_type: IntType, clamp: tuple[int, int]) -> tuple[str, ...]:
-    """Names of weight, bias, m, n and, for leaky results, m_neg, n_neg."""
+
+def _constants(
+    low: Lowering, node: Node, op: Scaling, x_type: IntType, clamp: tuple[int, int]
+) -> tuple[int, tuple[str, ...]]:
+    """The shift of the sums; names of weight, bias, m, n and, for leaky results, m_neg, n_neg."""
     layer, out = low.layers[node.name], low.scheme.stored(node.output)
-    scales = x_type.scale * np.broadcast_to(layer.weight.scale.astype(np.float64), layer.bias.shape)
+    pre_shift = layer.pre_shift(x_type)
+    each = np.broadcast_to(layer.weight.scale.astype(np.float64), layer.bias.shape)
+    scales = x_type.scale * each * 2.0**pre_shift
     bias = np.rint(layer.bias / scales).astype(np.int32)
     kept = low.scheme.trim(node)
     weight = spread_tensor(layer.weight) if kept is not None and kept[0].pairing == "stc" else layer.weight
@@ -33,26 +41,29 @@ def _constants(low: Lowering, node: Node, op: Scaling, x_type: IntType, clamp: t
     leaky = op.rectify is not None and bent(op.rectify)
     x_most = max(x_type.zero_point - x_type.lo, x_type.hi - x_type.zero_point)
     reach = worst_case(layer.weight.integers(), -x_most, x_most, bias).clip(max=LIMIT)
+    bytes_only = x_type.storage == out.storage == "uint8" and layer.weight.format.fits_int8 and pre_shift == 0
+    nudged = _nudged if bytes_only and low.scheme.arithmetic == "m31" else _as_told
     above = [low.ratio(s, out.scale, node) for s in scales]
-    names.extend(low.pairs(node, "", _nudged(low, above, out, clamp, np.zeros_like(reach) if leaky else -reach, reach)))
+    names.extend(low.pairs(node, "", nudged(above, out, clamp, np.zeros_like(reach) if leaky else -reach, reach)))
     if op.rectify is not None and leaky:
         steep, sign = abs(op.rectify.slope), -1 if op.rectify.slope < 0 else 1
         below = [(sign * m, n) for m, n in (low.ratio(s * steep, out.scale, node) for s in scales)]
-        names.extend(low.pairs(node, "_neg", _nudged(low, below, out, clamp, -reach, np.zeros_like(reach))))
-    return tuple(names)
+        names.extend(low.pairs(node, "_neg", nudged(below, out, clamp, -reach, np.zeros_like(reach))))
+    return pre_shift, tuple(names)
+
+
+def _as_told(
+    pairs: Pairs, out: IntType, clamp: tuple[int, int], least: npt.NDArray[np.int64], most: npt.NDArray[np.int64]
+) -> Pairs:
+    """Multipliers of layers whose kernels rescale in integers."""
+    del out, clamp, least, most
+    return pairs
 
 
 def _nudged(
-    low: Lowering,
-    pairs: list[tuple[int, int]],
-    out: IntType,
-    clamp: tuple[int, int],
-    least: npt.NDArray[np.int64],
-    most: npt.NDArray[np.int64],
-) -> list[tuple[int, int]]:
+    pairs: Pairs, out: IntType, clamp: tuple[int, int], least: npt.NDArray[np.int64], most: npt.NDArray[np.int64]
+) -> Pairs:
     """Multipliers moved, by less than a scale's own float32 rounding, so that kernels may rescale in float32."""
-    if low.scheme.arithmetic != "m31" or out.storage != "uint8":
-        return pairs
     m, n = np.array(pairs, dtype=np.int32).T
     return list(zip(nudge(m, n, out.zero_point, *clamp, least, most).tolist(), n.tolist(), strict=True))
 
@@ -61,15 +72,18 @@ def lower_conv(low: Lowering, node: Node, op: Conv) -> None:
     """Convolution with fused bias, rescale and clip."""
     x, x_type = low.operand(node, node.inputs[0])
     lo, hi = low.bounds(op.rectify, low.scheme.stored(node.output))
-    integer = IntConv(stride=op.stride, dilation=op.dilation, padding=op.padding, groups=op.groups, lo=lo, hi=hi)
-    low.finish(node, integer, (x, *_constants(low, node, op, x_type, (lo, hi))))
+    shift, constants = _constants(low, node, op, x_type, (lo, hi))
+    window = {"stride": op.stride, "dilation": op.dilation, "padding": op.padding}
+    integer = IntConv(**window, groups=op.groups, lo=lo, hi=hi, pre_shift=shift)
+    low.finish(node, integer, (x, *constants))
 
 
 def lower_linear(low: Lowering, node: Node, op: Linear) -> None:
     """Linear layer over the last axis."""
     x, x_type = low.operand(node, node.inputs[0])
     lo, hi = low.bounds(op.rectify, low.scheme.stored(node.output))
-    low.finish(node, IntLinear(lo=lo, hi=hi), (x, *_constants(low, node, op, x_type, (lo, hi))))
+    shift, constants = _constants(low, node, op, x_type, (lo, hi))
+    low.finish(node, IntLinear(lo=lo, hi=hi, pre_shift=shift), (x, *constants))
 
 
 def lower_affine(low: Lowering, node: Node, op: Affine) -> None:
@@ -77,7 +91,7 @@ def lower_affine(low: Lowering, node: Node, op: Affine) -> None:
     out = low.scheme.stored(node.output)
     x, x_type = low.operand(node, node.inputs[0])
     lo, hi = low.bounds(op.rectify, out)
-    constants = _constants(low, node, op, x_type, (lo, hi))
+    shift, constants = _constants(low, node, op, x_type, (lo, hi))
     last = len(out.shape) - 1
     perm = (*(a for a in range(last + 1) if a != op.axis), op.axis)
     moved = tuple(out.shape[a] for a in perm)
@@ -87,7 +101,8 @@ def lower_affine(low: Lowering, node: Node, op: Affine) -> None:
         x = low.emit(node, Transpose(perm=perm), (x,), f"{node.output}.last", shaped(x_type, moved))
     if moved != flat:
         x = low.emit(node, Reshape(shape=flat), (x,), f"{node.output}.flat", shaped(x_type, flat))
-    conv = IntConv(stride=(1, 1), dilation=(1, 1), padding=(0, 0, 0, 0), groups=channels, lo=lo, hi=hi)
+    cell = {"stride": (1, 1), "dilation": (1, 1), "padding": (0, 0, 0, 0)}
+    conv = IntConv(**cell, groups=channels, lo=lo, hi=hi, pre_shift=shift)
     if moved == flat and op.axis == last:
         low.finish(node, conv, (x, *constants))
         return

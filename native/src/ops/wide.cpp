@@ -1,0 +1,258 @@
+// One kernel for all widths: the sums of a layer are int32 where that is proved to hold them, int64 elsewhere, and the
+// rescale is the rule itself. Weights of few bits gain nothing here, and nothing is chosen: see src/kernels/wide.inc.
+
+#include "ops/wide.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#include "subbyte/requant.h"
+
+namespace subbyte {
+namespace {
+
+std::int64_t parts(std::int64_t n, std::int64_t unit) {
+    return (n + unit - 1) / unit;
+}
+
+// What follows the sums, columns in natural order, every group padded to whole vectors.
+class WideColumns {
+public:
+    WideColumns(Attributes& attributes, const WideWeights& weights, std::int32_t pre_shift)
+        : pre_shift_(pre_shift) {
+        const Layout& x = attributes.in(0);
+        const Layout& out = attributes.out();
+        const std::int64_t count = weights.columns();
+        attributes.clamp(shared_.lo, shared_.hi);
+        bias_ = attributes.int32s("bias", count, INT32_LO, INT32_HI);
+        m_ = attributes.int32s("m", count, INT32_LO, INT32_HI);
+        n_ = attributes.int32s("n", count, 1, MOST_SHIFT);
+        shared_.leaky = attributes.has_array("m_neg") || attributes.has_array("n_neg");
+        m_neg_ = shared_.leaky ? attributes.int32s("m_neg", count, INT32_LO, INT32_HI) : m_;
+        n_neg_ = shared_.leaky ? attributes.int32s("n_neg", count, 1, MOST_SHIFT) : n_;
+        shared_.wide = out.storage == Storage::i16;
+        shared_.zero_point = out.zero_point;
+        const auto [least, most] = std::minmax_element(weights.numbers.begin(), weights.numbers.end());
+        in_int32_ = *least >= INT16_MIN && *most <= INT16_MAX && pre_shift == 0;
+        for (std::int64_t c = 0; c < count; ++c)
+            starts_.push_back(proved_start(attributes, weights, c, x));
+    }
+
+    // Whether every part of every sum, bias included, fits int32, as without a shift it must, and weights fit int16.
+    bool in_int32() const { return in_int32_; }
+
+    // From column `first` on; starts have room for a vector.
+    void place(WideJob& job, std::int64_t first) const {
+        job.starts = starts_.data() + first;
+        job.pre_shift = pre_shift_;
+        job.in_int32 = in_int32_;
+        job.epilogue = shared_;
+        job.epilogue.bias = bias_.data() + first;
+        job.epilogue.m = m_.data() + first;
+        job.epilogue.n = n_.data() + first;
+        job.epilogue.m_neg = m_neg_.data() + first;
+        job.epilogue.n_neg = n_neg_.data() + first;
+    }
+
+    void pad(std::int64_t lanes) { starts_.resize(starts_.size() + static_cast<std::size_t>(lanes)); }
+
+private:
+    // Where a column's sum starts, so that activations need not be centred. Fails where its accumulator may leave int32.
+    std::int64_t proved_start(const Attributes& attributes, const WideWeights& weights, std::int64_t c, const Layout& x) {
+        const std::int64_t depth = weights.depth();
+        const std::int32_t* numbers = weights.numbers.data() + c * depth;
+        const std::int64_t bias = bias_[static_cast<std::size_t>(c)];
+        std::int64_t reach = worst_sum(attributes, numbers, depth, x, pre_shift_ == 0 ? bias : 0);
+        if (pre_shift_ > 0) reach = sb_round_shift(reach, pre_shift_) + std::abs(bias);
+        if (reach > INT32_HI) attributes.fail("the accumulator of column " + std::to_string(c) + " may exceed 2^31 - 1");
+        const auto sum = static_cast<std::uint64_t>(std::accumulate(numbers, numbers + depth, std::int64_t{0}));
+        return static_cast<std::int64_t>(-static_cast<std::uint64_t>(x.zero_point) * sum);  // wraps, as kernels do
+    }
+
+    std::int32_t pre_shift_;
+    bool in_int32_ = false;
+    std::vector<std::int64_t> starts_;
+    std::vector<std::int32_t> bias_, m_, n_, m_neg_, n_neg_;
+    Epilogue shared_{};
+};
+
+// Numbers of T in the order of wide.inc, as bytes.
+template <class T>
+std::vector<std::uint8_t> as_bytes(const std::vector<std::int32_t>& numbers) {
+    std::vector<std::uint8_t> bytes(numbers.size() * sizeof(T));
+    auto* out = reinterpret_cast<T*>(bytes.data());
+    std::transform(numbers.begin(), numbers.end(), out, [](std::int32_t n) { return static_cast<T>(n); });
+    return bytes;
+}
+
+// [vector][tap][step][lane][numbers of a step], zeros behind the last column and the end of a run.
+std::vector<std::int32_t> in_vectors(const std::int32_t* numbers, std::int64_t columns, std::int64_t taps,
+                                     std::int64_t run, std::int64_t lanes, std::int64_t step) {
+    const std::int64_t steps = parts(run, step);
+    std::vector<std::int32_t> placed(static_cast<std::size_t>(parts(columns, lanes) * taps * steps * lanes * step));
+    for (std::int64_t c = 0; c < columns; ++c) {
+        for (std::int64_t t = 0; t < taps; ++t) {
+            for (std::int64_t k = 0; k < run; ++k) {
+                const std::int64_t vector = (c / lanes * taps + t) * steps + k / step;
+                placed[static_cast<std::size_t>((vector * lanes + c % lanes) * step + k % step)] =
+                    numbers[(c * taps + t) * run + k];
+            }
+        }
+    }
+    return placed;
+}
+
+// [tap][channel]
+std::vector<std::int32_t> by_tap(const WideWeights& weights) {
+    const auto channels = static_cast<std::size_t>(weights.columns());
+    const auto taps = static_cast<std::size_t>(weights.depth());
+    std::vector<std::int32_t> placed(weights.numbers.size());
+    for (std::size_t c = 0; c < channels; ++c) {
+        for (std::size_t t = 0; t < taps; ++t)
+            placed[t * channels + c] = weights.numbers[c * taps + t];
+    }
+    return placed;
+}
+
+class Wide : public Op {
+public:
+    Wide(const Build& build, Attributes& attributes, std::int64_t groups, std::int64_t run, bool depthwise,
+         std::int32_t pre_shift, const WideWeights& weights)
+        : Op(build.spec),
+          kernels_(build.kernels),
+          columns_(attributes, weights, pre_shift),
+          groups_(depthwise ? 1 : groups),
+          run_(depthwise ? 1 : run),
+          per_group_(weights.columns() / groups_),
+          depthwise_(depthwise) {
+        const std::int64_t lanes = build.kernels.lanes;
+        columns_.pad(lanes);
+        const std::int64_t step = columns_.in_int32() ? 2 : 1;
+        for (std::int64_t g = 0; g < groups_; ++g) {
+            const std::int32_t* group = weights.numbers.data() + g * per_group_ * weights.depth();
+            const std::vector<std::int32_t> placed =
+                depthwise ? by_tap(weights) : in_vectors(group, per_group_, weights.depth() / run, run, lanes, step);
+            weights_.push_back(columns_.in_int32() ? as_bytes<std::int16_t>(placed) : as_bytes<std::int32_t>(placed));
+            weight_bytes += static_cast<std::int64_t>(weights_.back().size());
+        }
+        work = 4 * attributes.out().count() * weights.depth();  // a byte's product counts 1
+        wide_macs = 0;
+    }
+
+    void run(const Frame& frame, Part part) const override {
+        WideJob job{};
+        job.in = frame.at(inputs[0]) + first_;
+        job.out = frame.at(output);
+        job.grid = grid_;
+        job.first = part.begin(pixels_);
+        job.last = part.end(pixels_);
+        if (job.first == job.last) return;
+        job.taps = taps_.data();
+        job.tap_count = static_cast<std::int32_t>(taps_.size());
+        job.run = static_cast<std::int32_t>(run_);
+        job.columns = static_cast<std::int32_t>(per_group_);
+        job.depthwise = depthwise_;
+        job.wide_input = in_size_ == 2;
+        for (std::int64_t g = 0; g < groups_; ++g) {
+            columns_.place(job, g * per_group_);
+            job.weights = weights_[static_cast<std::size_t>(g)].data();
+            kernels_.wide(job);
+            job.in += in_group_;
+            job.out += out_group_;
+        }
+    }
+
+protected:
+    const Kernels& kernels_;
+    WideColumns columns_;
+    std::int64_t groups_;
+    std::int64_t run_;
+    std::int64_t per_group_;
+    bool depthwise_;
+    std::vector<std::vector<std::uint8_t>> weights_;  // by group
+    // Known after prepare, in bytes:
+    std::int64_t in_size_ = 1;
+    std::int64_t first_ = 0;
+    std::int64_t in_group_ = 0;
+    std::int64_t out_group_ = 0;
+    std::int64_t pixels_ = 0;
+    Grid grid_{};
+    std::vector<std::int32_t> taps_;
+};
+
+class WideConv final : public Wide {
+public:
+    WideConv(const Build& build, Attributes& attributes, const ConvWindow& window, std::int64_t groups,
+             std::int32_t pre_shift, const WideWeights& weights)
+        : Wide(build, attributes, groups, run(window, groups, weights), is_depthwise(groups, weights), pre_shift,
+               weights),
+          window_(window) {}
+
+    void request(std::vector<Layout>& values) const override { window_.request(values[inputs[0]]); }
+
+    void prepare(const std::vector<Layout>& values) override {
+        const Layout& x = values[inputs[0]];
+        const Layout& y = values[output];
+        const std::int64_t channels = x.shape[2];
+        const std::int64_t size = storage_bytes(y.storage);
+        in_size_ = storage_bytes(x.storage);
+        first_ = window_.first(x) * in_size_;
+        grid_ = Grid{y.shape[1], window_.stride_w * channels * in_size_, window_.stride_h * x.strides[0] * in_size_,
+                     y.shape[2] * size, y.strides[0] * size};
+        pixels_ = y.shape[0] * y.shape[1];
+        in_group_ = channels / groups_ * in_size_;
+        out_group_ = per_group_ * size;
+        const std::int64_t columns = run_ > channels / groups_ ? 1 : window_.kernel_w;
+        for (std::int64_t ky = 0; ky < window_.kernel_h; ++ky) {
+            for (std::int64_t kx = 0; kx < columns; ++kx) {
+                const std::int64_t at = ky * window_.dilation_h * x.strides[0] + kx * window_.dilation_w * channels;
+                taps_.push_back(static_cast<std::int32_t>(at * in_size_));
+            }
+        }
+    }
+
+    using Wide::run;
+
+private:
+    static bool is_depthwise(std::int64_t groups, const WideWeights& weights) {
+        return groups > 1 && weights.columns() == groups && weights.shape[3] == 1;
+    }
+    // Numbers that lie side by side: a row of the window, or a group's channels.
+    static std::int64_t run(const ConvWindow& window, std::int64_t groups, const WideWeights& weights) {
+        return window.dilation_w == 1 && groups == 1 ? weights.shape[2] * weights.shape[3] : weights.shape[3];
+    }
+
+    ConvWindow window_;
+};
+
+class WideLinear final : public Wide {
+public:
+    WideLinear(const Build& build, Attributes& attributes, std::int32_t pre_shift, const WideWeights& weights)
+        : Wide(build, attributes, 1, weights.depth(), false, pre_shift, weights) {}
+
+    void prepare(const std::vector<Layout>& values) override {
+        const Layout& x = values[inputs[0]];
+        const Layout& y = values[output];
+        const std::int64_t size = storage_bytes(y.storage);
+        in_size_ = storage_bytes(x.storage);
+        pixels_ = y.count() / per_group_;
+        const bool image = x.shape.size() == 3;  // whose rows may have borders
+        grid_ = Grid{image ? x.shape[1] : pixels_, run_ * in_size_, image ? x.strides[0] * in_size_ : 0, per_group_ * size,
+                     image ? y.strides[0] * size : 0};
+        taps_.push_back(0);
+    }
+};
+
+}  // namespace
+
+OpPtr make_wide_conv(const Build& build, Attributes& attributes, const ConvWindow& window, std::int64_t groups,
+                     std::int32_t pre_shift, const WideWeights& weights) {
+    return std::make_unique<WideConv>(build, attributes, window, groups, pre_shift, weights);
+}
+
+OpPtr make_wide_linear(const Build& build, Attributes& attributes, std::int32_t pre_shift, const WideWeights& weights) {
+    return std::make_unique<WideLinear>(build, attributes, pre_shift, weights);
+}
+
+}  // namespace subbyte
