@@ -49,13 +49,13 @@ private:
 
 class PlaceReader {
 public:
-    PlaceReader(const std::uint8_t* in, int bits) : in_(in), bits_(bits) {}
+    PlaceReader(const std::uint8_t* in, std::int64_t bytes, int bits) : in_(in), end_(in + bytes), bits_(bits) {}
     unsigned take() {
         if (count_ < bits_) {
-            held_ |= static_cast<unsigned>(*in_++) << count_;
-            count_ += 8;
+            for (; count_ <= 48 && in_ < end_; count_ += 8)
+                held_ |= std::uint64_t{*in_++} << count_;
         }
-        const unsigned place = held_ & ((1U << bits_) - 1);
+        const auto place = static_cast<unsigned>(held_) & ((1U << bits_) - 1);
         held_ >>= bits_;
         count_ -= bits_;
         return place;
@@ -63,7 +63,8 @@ public:
 
 private:
     const std::uint8_t* in_;
-    unsigned held_ = 0;
+    const std::uint8_t* end_;
+    std::uint64_t held_ = 0;
     int bits_, count_ = 0;
 };
 
@@ -184,7 +185,7 @@ bool pack_shared(const SharedWindows& form, const std::uint8_t* codes, std::int6
 
 Unpacked unpack_shared(const SharedWindows& form, const std::uint8_t* bytes, std::int64_t rows, std::uint8_t* codes) {
     const Parts p = parts(form, rows);
-    PlaceReader places(bytes + p.halves, place_bits(form));
+    PlaceReader places(bytes + p.halves, p.places, place_bits(form));
     const std::uint8_t* in = bytes;
     for (std::int64_t row = 0; row < rows; ++row) {
         std::uint8_t* out = codes + row * form.channels;

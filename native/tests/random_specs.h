@@ -353,7 +353,7 @@ private:
         keep_type();
         if (shape().empty()) return;
         const std::int64_t channels = shape().back(), pairing = pick(0, 2);
-        const std::int64_t run = pairing == 0 && chance(50) ? pick(1, 40) : 0;
+        const std::int64_t run = pairing == 0 && chance(50) ? pick(1, 64) : 0;
         const std::int64_t tables = run != 0 ? pick(1, 7) : pairing == 0 ? 1 : 2;
         Dims reach;
         for (std::int64_t i = 0; run != 0 && i < tables; ++i)

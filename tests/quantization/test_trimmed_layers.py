@@ -170,6 +170,17 @@ def test_dense_weights_are_refused_under_stc():
     assert "depth" not in caught.value.place  # one input for each result is sparse enough
 
 
+def test_weights_in_groups():
+    """Behind trims in pairs they run; under stc their inputs would be spread."""
+    rule = sb.Rule(weights="int4", activations="sparq4_5opt_round_v", granularity="per_group(4)")
+    q = sb.quantize(network(), samples(), recipe=sb.Recipe(name="t", rules=(rule,)))
+    check_agreement(q.graph, q.encode(samples()))
+    pruned = sb.Rule(weights="int4", activations="sparq4_5opt_stc", granularity="per_group(4)")
+    with pytest.raises(FormatError, match="groups of inputs") as caught:
+        sb.quantize(network(pruned=True), samples(), recipe=sb.Recipe(name="t", rules=(pruned,)))
+    assert four_parts(caught.value)
+
+
 def test_methods_that_learn_refuse_stc():
     rule = sb.Rule(activations="sparq4_5opt_stc")
     recipe = sb.Recipe(name="t", rules=(rule,), methods=("adaround",))

@@ -12,17 +12,26 @@ namespace {
 constexpr std::int64_t CODES = 256;
 constexpr std::int64_t CHUNK = 2048;  // bytes between two tables, in the first cache
 constexpr std::int64_t QUAD = 4;
+constexpr std::int64_t MOST_RUN = 64;
+constexpr std::int64_t MOST_TABLES = 8;
 
 enum Pairing : std::int64_t { NONE, PAIRS, QUADS };
 
-// The larger distance from the zero point.
-std::uint8_t largest(const std::uint8_t* in, std::int64_t count, std::uint8_t zero) {
-    std::uint8_t most = 0;
-    for (std::int64_t i = 0; i < count; ++i) {
-        const auto size = static_cast<std::uint8_t>(std::max(in[i], zero) - std::min(in[i], zero));
-        most = std::max(most, size);
+// All bits of some bytes: its top bit is that of the largest.
+std::uint8_t together(const std::uint8_t* in, std::int64_t count) {
+    std::uint64_t any = 0;
+    std::int64_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        std::uint64_t word;
+        std::memcpy(&word, in + i, 8);
+        any |= word;
     }
-    return most;
+    any |= any >> 32;
+    any |= any >> 16;
+    any |= any >> 8;
+    for (; i < count; ++i)
+        any |= in[i];
+    return static_cast<std::uint8_t>(any);
 }
 
 // Of two neighbours each takes `wide` where the other one is zero, else `alone`. Words, so that compilers vectorise;
@@ -58,10 +67,17 @@ public:
         const std::int64_t count = run_ != 0 ? static_cast<std::int64_t>(reach_.size()) : pairing_ == NONE ? 1 : 2;
         if (run_ != 0 && (reach_.empty() || reach_.back() < 255 || !std::is_sorted(reach_.begin(), reach_.end())))
             a.fail("the reach of shared windows does not rise to 255");
+        if (run_ > MOST_RUN || count > MOST_TABLES) a.fail("runs of shared windows are too long, or places too many");
         const ArraySpec& tables = a.array("tables", Storage::u8);
         if (tables.shape != Dims{count, CODES}) a.fail("the tables have shape " + text(tables.shape));
         const auto* bytes = static_cast<const std::uint8_t*>(tables.data);
         tables_.assign(bytes, bytes + count * CODES);
+        for (std::int64_t size = 0; run_ != 0 && size < CODES; ++size) {
+            const auto place = std::lower_bound(reach_.begin(), reach_.end(), size) - reach_.begin();
+            place_[size] = static_cast<std::uint8_t>(place);
+        }
+        for (std::int64_t q = 0; q < CODES; ++q)
+            size_[q] = static_cast<std::uint8_t>(std::abs(q - x.zero_point));
         zero_ = static_cast<std::uint8_t>(x.zero_point);
         if (x.zero_point < 0 || x.zero_point > 255) a.fail("the zero point is no byte");
         Dims shape = x.shape;
@@ -88,8 +104,9 @@ public:
         const std::int64_t step_in = walk_.step(0);
         const std::int64_t step_out = walk_.step(1);
         walk_.each(part, [&](const Walk<2>::Offsets& at, std::int64_t pixels) {
-            // Neighbouring pixels are one run of channels where no window is shared: groups do not know pixels.
-            const bool dense = step_in == channels_ && step_out == channels_ && run_ == 0 && pairing_ != QUADS;
+            // Neighbouring pixels are one row of channels where runs end with them: groups do not know pixels.
+            const bool ends = run_ == 0 || channels_ % run_ == 0;
+            const bool dense = step_in == channels_ && step_out == channels_ && ends && pairing_ != QUADS;
             const std::int64_t together = dense ? pixels : 1;
             for (std::int64_t p = 0; p < pixels; p += together)
                 trim(in + at[0] + p * step_in, out + at[1] + p * step_out, together * channels_);
@@ -149,15 +166,29 @@ private:
         }
     }
 
+    // Every table for a chunk, in vectors, then each run from the table of its window.
     void shared(const std::uint8_t* in, std::uint8_t* out, std::int64_t count) const {
-        for (std::int64_t first = 0; first < count; first += run_) {
-            const std::int64_t n = std::min(run_, count - first);
-            const std::uint8_t most = largest(in + first, n, zero_);
-            const auto window = static_cast<std::size_t>(
-                std::lower_bound(reach_.begin(), reach_.end(), std::int64_t{most}) - reach_.begin());
-            const std::uint8_t* held = table(window);
-            for (std::int64_t i = first; i < first + n; ++i)
-                out[i] = held[in[i]];
+        alignas(64) std::uint8_t sizes[CHUNK];
+        alignas(64) std::uint8_t held[MOST_TABLES][CHUNK];
+        const std::int64_t unit = CHUNK / run_ * run_;
+        for (std::int64_t first = 0; first < count; first += unit, in += unit, out += unit) {
+            const std::int64_t n = std::min(unit, count - first);
+            const std::uint8_t* size = in;
+            if (zero_ != 0) {
+                kernels_.lookup8(in, size_, sizes, n);
+                size = sizes;
+            }
+            for (std::size_t t = 0; t < reach_.size(); ++t)
+                kernels_.lookup8(in, table(t), held[t], n);
+            for (std::int64_t i = 0; i < n; i += run_) {
+                const std::int64_t length = std::min(run_, n - i);
+                const std::uint8_t* from = held[place_[together(size + i, length)]] + i;
+                if (length == 16) {
+                    std::memcpy(out + i, from, 16);
+                } else {
+                    std::memcpy(out + i, from, static_cast<std::size_t>(length));
+                }
+            }
         }
     }
 
@@ -166,6 +197,8 @@ private:
     Dims reach_;  // largest magnitude of each shared window
     std::vector<std::uint8_t> tables_;
     std::uint8_t zero_;
+    std::uint8_t place_[CODES] = {};  // by magnitude
+    std::uint8_t size_[CODES] = {};   // magnitude by code
     bool wide_is_all_;  // beside a zero all 8 bits are kept
     Walk<2> walk_;
 };

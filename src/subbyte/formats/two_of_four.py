@@ -66,8 +66,14 @@ def spread_tensor(tensor: QTensor) -> QTensor:
     """The same of quantized weights, whose format has a zero.
 
     Raises:
-        FormatError: the weights are not pruned 2:4, or nothing in their format is a zero.
+        FormatError: the weights are not pruned 2:4, nothing in their format is a zero, or groups of inputs have scales.
     """
+    if tensor.groups is not None:
+        raise FormatError(
+            "weights whose groups of inputs have scales of their own",
+            "stc trims spread the inputs of a layer, and groups with them",
+            "use one scale for each output channel, or a trim that ends in _v",
+        )
     zeros = np.asarray(tensor.format.table) == tensor.zero_point.reshape(-1, 1)
     if not zeros.any(axis=1).all():
         raise FormatError(
