@@ -27,6 +27,8 @@ const std::map<std::string, Maker>& makers() {
         {"concat", make_concat},         {"reshape", make_reshape},       {"identity", make_reshape},
         {"transpose", make_transpose},   {"slice", make_slice},           {"int_pad", make_pad},
         {"resize_nearest", make_resize}, {"int_trim", make_trim},
+        {"int_linear_norm", make_linear_norm},
+        {"int_linear_argmax", make_linear_argmax},
     };
     return table;
 }
@@ -114,7 +116,8 @@ Plan build_plan(const PlanSpec& spec, const Kernels& kernels) {
         if (maker == makers().end()) fail("operator '" + op.name + "'", "kind '" + op.kind + "' is unknown");
         plan.ops.push_back(maker->second(Build{op, plan.values, kernels, spec.packing, spec.family}));
         Layout& made = plan.values[plan.ops.back()->output];
-        made.position = op.kind == "argmax" && made.zero_point == 0 && made.scale == 1.0F;
+        const bool place = op.kind == "argmax" || op.kind == "int_linear_argmax";
+        made.position = place && made.zero_point == 0 && made.scale == 1.0F;
     }
     for (const std::int64_t i : spec.inputs) {
         plan.inputs.push_back(static_cast<std::size_t>(i));

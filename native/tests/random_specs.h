@@ -90,7 +90,8 @@ public:
                                       &Grower::linear, &Grower::add,       &Grower::mul,     &Grower::rescale,
                                       &Grower::table,  &Grower::pool,      &Grower::mean,    &Grower::argmax,
                                       &Grower::soft,   &Grower::concat,    &Grower::reshape, &Grower::pad,
-                                      &Grower::slice,  &Grower::transpose, &Grower::resize,  &Grower::trim};
+                                      &Grower::slice,  &Grower::transpose, &Grower::resize,  &Grower::trim,
+                                      &Grower::linear_norm};
         (this->*MAKERS[pick(0, static_cast<std::int64_t>(std::size(MAKERS)) - 1)])();
         if (chance(10)) spoil();
         op_.output = static_cast<std::int64_t>(plan_.values.size());
@@ -160,6 +161,25 @@ private:
         result_.shape.back() = outputs;
         columns(outputs, depth);
         op_.arrays["codes"] = constants_.u8({outputs, depth}, 0, levels_ - 1);
+    }
+
+    void linear_norm() {
+        const bool place = chance(50);
+        op_.kind = place ? "int_linear_argmax" : "int_linear_norm";
+        if (shape().empty()) return;
+        const std::int64_t outputs = pick(1, 40);
+        const std::int64_t levels = pick(2, 20);
+        op_.arrays["table"] = constants_.i16({levels}, -200, 200);
+        op_.arrays["weight_zero"] = constants_.i32({outputs}, 0, 0);
+        op_.arrays["codes"] = constants_.u8({outputs, shape().back()}, 0, levels - 1);
+        if (place) {
+            result_.shape.pop_back();
+            int16();
+            return;
+        }
+        result_.shape.back() = outputs;
+        result_.zero_point = 0;
+        op_.attributes["hi"] = {chance(90) ? result_.hi : pick(0, 40000)};
     }
 
     void second() {

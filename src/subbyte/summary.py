@@ -104,10 +104,10 @@ def _granularity(weight: QTensor) -> str:
 
 
 def _accumulator_bits(graph: Graph, node: Node, weight: QTensor) -> int:
-    x, bias = graph.types[node.inputs[0]], graph.constants[node.inputs[2]]
+    x, bias = graph.types[node.inputs[0]], graph.constants[node.inputs[2]] if len(node.inputs) > 2 else None
     assert isinstance(x, IntType)
-    assert isinstance(bias, np.ndarray)
-    pre_shift = attributes(node.op)["pre_shift"]
+    assert bias is None or isinstance(bias, np.ndarray)
+    pre_shift = attributes(node.op).get("pre_shift")
     worst = worst_case(weight.integers(), *interval(x), None if pre_shift else bias)
     return int(worst.max()).bit_length() + 1
 

@@ -140,6 +140,11 @@ class GraphMaker:
         return a, b
 
     def weight(self, shape: tuple[int, ...]) -> QTensor:
+        weight = self.plain_weight(shape)
+        return self.grouped(weight) if self.coin(0.25) else weight
+
+    def plain_weight(self, shape: tuple[int, ...]) -> QTensor:
+        """Without groups."""
         format_ = self.pick(WEIGHTS)
         codes = self.rng.integers(0, format_.levels, shape)
         extreme = self.rng.random()
@@ -153,8 +158,7 @@ class GraphMaker:
         if format_.uniform and self.coin(0.3):
             lowest, highest = max(format_.lo, format_.hi - 127), min(format_.hi, format_.lo + 128)
             zero = self.rng.integers(lowest, highest + 1, scale.shape).astype(np.int32)
-        weight = QTensor(codes=codes.astype(np.uint8), format=format_, scale=scale, zero_point=np.asarray(zero), axis=0)
-        return self.grouped(weight) if self.coin(0.25) else weight
+        return QTensor(codes=codes.astype(np.uint8), format=format_, scale=scale, zero_point=np.asarray(zero), axis=0)
 
     def grouped(self, weight: QTensor) -> QTensor:
         """The weight in groups whose scales are as large as int8 lets them be, or powers of two below."""

@@ -107,6 +107,13 @@ def multipliers(draw: st.DrawFn, count: int, ratio: float) -> tuple[Array, Array
 
 @st.composite
 def weights(draw: st.DrawFn, shape: Sequence[int]) -> QTensor:
+    """``plain_weights``, half of them in groups."""
+    weight = draw(plain_weights(shape))
+    return draw(in_groups(weight)) if draw(st.booleans()) else weight
+
+
+@st.composite
+def plain_weights(draw: st.DrawFn, shape: Sequence[int]) -> QTensor:
     """Weights of a random format: int8 with extremes, few levels, gaps, mirrored grids, or zero points per channel."""
     fmt = draw(
         st.sampled_from(
@@ -134,10 +141,9 @@ def weights(draw: st.DrawFn, shape: Sequence[int]) -> QTensor:
             zero = rng.integers(0, 27, channels)
         elif fmt.uniform and fmt.lo == -fmt.hi - 1 and fmt.hi < 127:
             zero = rng.integers(-1, 1, channels)  # mirrored grids
-    weight = QTensor(
+    return QTensor(
         codes=codes, format=fmt, scale=np.ones(channels, dtype=np.float32), zero_point=zero.astype(np.int32), axis=0
     )
-    return draw(in_groups(weight)) if draw(st.booleans()) else weight
 
 
 @st.composite

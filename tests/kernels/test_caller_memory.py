@@ -9,10 +9,12 @@ import sys
 import numpy as np
 import pytest
 
+from subbyte.formats.format import Format
 from subbyte.formats.qtensor import QTensor
 from subbyte.graph.ir import Graph
 from subbyte.graph.ops.conv import IntConv
 from subbyte.graph.ops.identity import Identity
+from subbyte.graph.ops.linear_norm import IntLinearNorm
 from subbyte.runtime.engine import Engine
 from subbyte.runtime.reference import run_reference
 from tests.kernels import parity
@@ -71,6 +73,26 @@ def test_depthwise_reads_the_array_and_nothing_else(
         first = {"x0": codes["x0"][1:]}  # a single sample, whose rows the threads share
         np.testing.assert_array_equal(engine.run(first, threads=2)["y"], want[1:])
         np.testing.assert_array_equal(engine.run_all(codes)["y"], want)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pages are guarded by mprotect")
+@pytest.mark.parametrize("isa", parity.ISAS)
+@pytest.mark.parametrize("depth", [1, 3, 31, 64, 65])
+@pytest.mark.parametrize("storage", [parity.UINT8, parity.INT16])
+def test_chains_without_scales_read_the_array_and_nothing_else(storage: Format, depth: int, isa: str) -> None:
+    rng = np.random.default_rng(depth)
+    weight = QTensor(
+        codes=rng.integers(0, 3, (5, depth)).astype(np.uint8),
+        format=parity.uniform(-1, 1),
+        scale=np.ones(5, np.float32),
+        zero_point=np.zeros(5, np.int32),
+    )
+    kind = parity.kind((depth,), storage)
+    graph = parity.one_op(IntLinearNorm(hi=127), [kind], parity.kind((5,), parity.UINT8), [weight])
+    codes = {"x0": guarded(rng.integers(0, 256, (3, depth)).astype(storage.storage))}
+    with parity.isa(isa):
+        engine = Engine(graph)
+    np.testing.assert_array_equal(engine.run(codes)["y"], run_reference(graph, codes)["y"])
 
 
 @pytest.mark.skipif("avx512_vnni" not in parity.ISAS, reason="only these kernels make the border themselves")

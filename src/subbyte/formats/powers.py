@@ -8,7 +8,7 @@ et al., "Incremental network quantization", 2017, section 2.1, for the values wi
 
 fp130 is FP1.3.0, a sign and an exponent of 3 bits without mantissa and without 0: +-2**0 .. +-2**7, in the integer form
 of ``codebook.py``, where 127 stands for 128 and all other values are exact. Its inventor's training rounds logarithms
-down instead. Source: BitNetMCU documentation.
+down instead, which is ``rounding="log_floor"``. Source: BitNetMCU documentation.
 """
 
 from __future__ import annotations

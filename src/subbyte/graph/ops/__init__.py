@@ -11,6 +11,7 @@ from subbyte.graph.ops.concat import Concat
 from subbyte.graph.ops.conv import Conv, IntConv
 from subbyte.graph.ops.identity import Identity
 from subbyte.graph.ops.linear import IntLinear, Linear
+from subbyte.graph.ops.linear_norm import IntLinearArgmax, IntLinearNorm
 from subbyte.graph.ops.log_softmax import IntLogSoftmax, LogSoftmax
 from subbyte.graph.ops.lut import IntLut
 from subbyte.graph.ops.max_pool import MaxPool
@@ -41,6 +42,8 @@ __all__ = [
     "IntAvgPool",
     "IntConv",
     "IntLinear",
+    "IntLinearArgmax",
+    "IntLinearNorm",
     "IntLogSoftmax",
     "IntLut",
     "IntMean",

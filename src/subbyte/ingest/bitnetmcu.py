@@ -1,0 +1,181 @@
+"""Nets of the BitNetMCU kind: fully connected chains in integers, without biases and without scales.
+
+What their training exports is a chain of weight matrices in words of 32 bits, each with the number of its encoding.
+``unpack_words`` reads such words, ``chain`` makes the integer graph: every layer but the last is renormalised at run
+time (``graph/ops/linear_norm.py``), the last one answers with a position. The same integers come out as on the device.
+
+Encodings by number, from the project's documentation: 1 binary (a set bit is +1), 2 and 4 sign and magnitude of odd
+integers, 12 and 16 two's complement of 4 and 8 bits, 20 FP1.3.0 (sign and exponent), 64 ternary, ten digits in 16 bits.
+Code 36, NF4, is exported there and has no kernel (its layers give zeros), so it is refused here. Convolutional nets,
+whose layers shift by a fixed number of bits in 32-bit activations, are not read.
+
+Source: BitNetMCU documentation. Its code is under the GPL; none of it is here.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from subbyte.errors import IngestError
+from subbyte.formats import Format, get_format
+from subbyte.formats.qtensor import QTensor
+from subbyte.graph.ir import Graph, IntType, Node
+from subbyte.graph.ops.linear_norm import IntLinearArgmax, IntLinearNorm
+from subbyte.graph.ops.op import Op
+from subbyte.graph.verify import verify
+
+Integers = npt.NDArray[np.int64]
+
+LARGEST = 127
+"""Of the activations between layers."""
+
+POWERS = Format(
+    name="fp130_128",
+    table=(*(-(1 << e) for e in reversed(range(8))), *(1 << e for e in range(8))),
+    title="FP1.3.0 with 128 itself: no int8, so for chains without scales alone",
+    source="BitNetMCU documentation, FP1.3.0",
+)
+
+
+class Encoding(NamedTuple):
+    """How one number lies in a word.
+
+    Attributes:
+        format: that holds its values.
+        bits: of a code in a word of 32 bits, highest first; 0: ten base-3 digits in a word of 16.
+        values: integers of codes.
+    """
+
+    format: Format
+    bits: int
+    values: Callable[[Integers], Integers]
+
+
+def _signed(bits: int, magnitude: Callable[[Integers], Integers]) -> Callable[[Integers], Integers]:
+    """Of codes that are a sign bit and bits of magnitude."""
+    top = bits - 1
+    return lambda code: np.where(code >> top == 1, -1, 1) * magnitude(code & ((1 << top) - 1))
+
+
+def _complement(bits: int) -> Callable[[Integers], Integers]:
+    return lambda code: code - ((code >> (bits - 1)) << bits)
+
+
+ENCODINGS: dict[int, Encoding] = {
+    1: Encoding(get_format("binary"), 1, lambda code: 2 * code - 1),
+    2: Encoding(get_format("midrise2"), 2, _signed(2, lambda m: 2 * m + 1)),
+    4: Encoding(get_format("midrise4"), 4, _signed(4, lambda m: 2 * m + 1)),
+    12: Encoding(get_format("int4"), 4, _complement(4)),
+    16: Encoding(get_format("int8"), 8, _complement(8)),
+    20: Encoding(POWERS, 4, _signed(4, lambda e: np.int64(1) << e)),
+    64: Encoding(get_format("ternary"), 0, lambda code: np.array([1, -1, 0])[code]),
+}
+"""By the number that the exporter writes beside the weights."""
+
+
+def unpack_words(words: npt.ArrayLike, encoding: int, outputs: int, inputs: int) -> QTensor:
+    """The weights of one layer.
+
+    Args:
+        words: unsigned integers, output by output; of 32 bits, of ternary weights of 16.
+        encoding: number of ``ENCODINGS``.
+        outputs: rows.
+        inputs: columns; a row fills its words, but for ternary ones, whose last word may have digits too many.
+
+    Returns:
+        Codes [outputs, inputs] of scale 1.
+
+    Raises:
+        IngestError: unknown encoding, or words that are not so many numbers.
+    """
+    if encoding not in ENCODINGS:
+        raise IngestError(
+            f"weights have the encoding {encoding}",
+            f"encodings are {', '.join(f'{n} ({e.format.name})' for n, e in ENCODINGS.items())}",
+            "export the layer in one of them; of NF4 (36) the device has no kernel either",
+        )
+    kind = ENCODINGS[encoding]
+    width, each = (16, 10) if kind.bits == 0 else (32, 32 // kind.bits)
+    row = -(-inputs // each)
+    array = np.asarray(words)
+    whole = array.dtype.kind in "ui" and array.size == outputs * row and (kind.bits == 0 or inputs % each == 0)
+    if outputs < 1 or inputs < 1 or not whole or int(array.min()) < 0 or int(array.max()) >> width:
+        raise IngestError(
+            f"{array.size} words of dtype {array.dtype} for {outputs} x {inputs} weights of encoding {encoding}",
+            f"a row fills words of {width} bits with {each} weights each",
+            "give the layer's words as they are exported, and its true size",
+        )
+    numbers = array.reshape(outputs, row, 1).astype(np.int64)
+    codes = _trits(numbers) if kind.bits == 0 else _fields(numbers, kind.bits)
+    integers = kind.values(codes.reshape(outputs, -1)[:, :inputs])
+    return _tensor(integers, kind.format)
+
+
+def chain(weights: Sequence[QTensor], name: str = "bitnetmcu") -> Graph:
+    """The integer graph of a chain of layers; its input is int8 of scale 1, its output the position of the answer.
+
+    Args:
+        weights: codes [outputs, inputs] of each layer, first to last; their scales are not looked at.
+        name: of the graph.
+
+    Raises:
+        IngestError: no layer, or one that does not fit the layer in front of it.
+        LoweringError: an accumulator can leave int32.
+    """
+    _check_chain(weights)
+    types = {"x": IntType(shape=(None, weights[0].shape[1]), format=get_format("int8"), scale=1.0, zero_point=128)}
+    nodes, value = [], "x"
+    for i, weight in enumerate(weights, 1):
+        last = i == len(weights)
+        op: Op = IntLinearArgmax() if last else IntLinearNorm(hi=LARGEST)
+        shape = (None,) if last else (None, weight.shape[0])
+        made = f"fc{i}"
+        types[made] = IntType(shape=shape, format=get_format("int16" if last else "uint7"), scale=1.0, zero_point=0)
+        nodes.append(Node(name=made, op=op, inputs=(value, f"{made}.weight"), output=made))
+        value = made
+    graph = Graph(
+        name=name,
+        inputs=("x",),
+        outputs=(value,),
+        types=types,
+        constants={f"fc{i}.weight": weight for i, weight in enumerate(weights, 1)},
+        nodes=tuple(nodes),
+    )
+    verify(graph, "integer")
+    return graph
+
+
+def _check_chain(weights: Sequence[QTensor]) -> None:
+    sizes = [weight.shape for weight in weights]
+    fits = all(len(s) == 2 for s in sizes) and all(a[0] == b[1] for a, b in itertools.pairwise(sizes))
+    if not sizes or not fits:
+        raise IngestError(
+            f"layers have weights of shape {[list(s) for s in sizes]}",
+            "a chain has one layer or more, each with as many inputs as the layer in front has outputs, and no biases",
+            "give [outputs, inputs] of each layer, first to last",
+        )
+
+
+def _fields(numbers: Integers, bits: int) -> Integers:
+    """Codes of words [..., 1], highest bits first."""
+    return (numbers >> np.arange(32 - bits, -1, -bits)) & ((1 << bits) - 1)
+
+
+def _trits(numbers: Integers) -> Integers:
+    """Ten digits of words [..., 1]: times three, the bits above 16 are the next digit."""
+    digits = []
+    for _ in range(10):
+        numbers = (numbers & 0xFFFF) * 3
+        digits.append(numbers >> 16)
+    return np.concatenate(digits, axis=-1)
+
+
+def _tensor(integers: Integers, format: Format) -> QTensor:
+    ones = np.ones(len(integers), np.float32)
+    codes = np.searchsorted(format.integers, integers).astype(np.uint8)
+    return QTensor(codes=codes, format=format, scale=ones, zero_point=np.zeros(len(ones), np.int32))
