@@ -21,7 +21,7 @@ SOURCES := $(shell find src native cmake CMakeLists.txt CMakePresets.json pyproj
 TOOLS   := $(STAMPS)/tools-$(call digest,pyproject.toml constraints.txt)
 PACKAGE := $(STAMPS)/package-$(shell echo $(SOURCES) | cat - $(SOURCES) constraints.txt | cksum | cut -d ' ' -f 1)
 
-.PHONY: demo demo-search test test-all lint bench bench-ptq bench-formats bench-search bench-zeroshot bench-cpu format sanitize setup-arm test-arm install clean help
+.PHONY: demo demo-search test test-all lint bench bench-ptq bench-formats bench-groups bench-search bench-zeroshot bench-cpu format sanitize setup-arm test-arm install clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -54,6 +54,9 @@ bench-ptq: $(PACKAGE)  ## accuracy of every recipe and method on the real networ
 
 bench-formats: $(PACKAGE)  ## every weight format and operand format on six real networks; writes docs/results/formats.md
 	$(BIN)/python -m benchmarks.formats
+
+bench-groups: $(PACKAGE)  ## weights in groups beside one scale per channel on five networks; writes docs/results/groups.md
+	$(BIN)/python -m benchmarks.groups
 
 bench-zeroshot: $(PACKAGE)  ## calibration without data beside calibration with it; writes docs/results/zeroshot.md
 	$(BIN)/python -m benchmarks.zeroshot

@@ -116,9 +116,15 @@ private:
         limits();
         op_.attributes["pre_shift"] = {0};
         const std::int64_t levels = chance(50) ? 256 : pick(2, 20);
-        op_.arrays["table"] = constants_.i16({levels}, -128, 127);
-        (void)depth;
-        op_.arrays["weight_zero"] = constants_.i32({count}, 0, 0);
+        const bool grouped = chance(25);
+        const std::int64_t size = grouped ? pick(1, depth + 1) : depth;
+        const std::int64_t groups = count * ((depth + size - 1) / size);
+        op_.arrays["table"] = grouped ? constants_.i16({levels}, -8, 7) : constants_.i16({levels}, -128, 127);
+        op_.arrays["weight_zero"] = constants_.i32({groups}, 0, 0);
+        if (grouped) {
+            op_.arrays["group_size"] = constants_.i32({1}, size, size);
+            op_.arrays["group_scale"] = constants_.i32({groups}, 1, 16);
+        }
         op_.arrays["bias"] = constants_.i32({count}, -5000, 5000);
         pair("m", "n", count);
         if (chance(30)) pair("m_neg", "n_neg", count);
@@ -149,7 +155,7 @@ private:
             result_.shape[i] =
                 (shape()[i] + padding[i] + padding[2 + i] - (kernel[i] - 1) * dilation[i] - 1) / stride[i] + 1;
         result_.shape[2] = outputs;
-        columns(outputs, kernel[0] * kernel[1]);
+        columns(outputs, kernel[0] * kernel[1] * (channels / groups));
         op_.arrays["codes"] = constants_.u8({outputs, kernel[0], kernel[1], channels / groups}, 0, levels_ - 1);
     }
 

@@ -160,8 +160,16 @@ def plan(**changes: object) -> None:
     builder.build(*graph)  # type: ignore[misc]
 
 
+GROUPED: dict[str, object] = {
+    "group_size": np.full(1, 7, np.int32),  # of 18 weights of a column: 7, 7, 4
+    "group_scale": np.full(9, 3, np.int32),
+    "weight_zero": np.full(9, 41, np.int32),  # 3 * (-1 - 41) = -126
+}
+
+
 def test_the_honest_plan_builds() -> None:
     plan()
+    plan(**GROUPED)
 
 
 @pytest.mark.parametrize(
@@ -235,6 +243,17 @@ def test_the_honest_plan_builds() -> None:
         {"n": np.zeros(3, np.int32)},
         {"n": np.full(3, 63, np.int32)},
         {"m_neg": np.zeros(3, np.int32)},
+        {"group_size": np.ones(1, np.int32)},
+        {"group_scale": np.ones(3, np.int32)},
+        {**GROUPED, "group_size": np.zeros(1, np.int32)},
+        {**GROUPED, "group_size": np.full(1, 2**24 + 1, np.int32)},
+        {**GROUPED, "group_size": np.full(1, 17, np.int32)},
+        {**GROUPED, "group_size": np.full(1, 7, np.int64)},
+        {**GROUPED, "group_scale": np.ones((3, 3), np.int32)},
+        {**GROUPED, "group_scale": np.ones(6, np.int32)},
+        {**GROUPED, "group_scale": np.zeros(9, np.int32)},
+        {**GROUPED, "group_scale": np.full(9, 2**15 + 1, np.int32)},
+        {**GROUPED, "weight_zero": np.zeros(3, np.int32)},
         {"stranger": np.zeros(3, np.int32)},
     ],
 )

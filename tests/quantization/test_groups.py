@@ -46,6 +46,7 @@ RECIPES = {
     "w4a8_g16": 4,
     "w4a8_g1": 4,
     "w4a8_dg16": 4,
+    "wuint4_a8_dg16": 4,
     "wfp4_e2m1_a8_mx": 2,
     "w2a8_g16_first_last_same": 4,
     "w2a4_dg10": 2,

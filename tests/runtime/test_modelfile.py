@@ -93,6 +93,24 @@ def test_group_scales_take_the_fewest_bits():
     assert 10 <= len(to_bytes(graph, {})) - len(without) < 60
 
 
+def test_scales_that_are_powers_of_two_take_the_bits_of_their_exponents():
+    graph = grouped_model()
+    weight = graph.constants["conv.weight"]
+    assert isinstance(weight, QTensor)
+    powers = dataclasses.replace(weight, scale=np.float32([2.0**-126, 2.0**127, 0.5, 8.0]))
+    graph = graph.evolve(constants={**graph.constants, "conv.weight": powers})
+    data = to_bytes(graph, {})
+    entry = split(data)[0]["graph"]["nodes"][0]["inputs"][1]
+    assert entry["scale"] == [8, 1, 23]
+    loaded, _ = from_bytes(data)
+    assert_same(graph, loaded)
+    content, payload = split(data)
+    for false in ([8, 1, 24], [8, 1, -1], [8, 1, 40], [8, 0, 23], [8, 1, 0], [8, 1, 23, 0], [8, 1, 23.0], [8]):
+        content["graph"]["nodes"][0]["inputs"][1]["scale"] = false
+        with pytest.raises(SubbyteError):
+            from_bytes(join(content, payload))
+
+
 @pytest.mark.parametrize("seed", range(examples(50)))
 def test_round_trip_of_random_graphs(seed):
     graph = random_graph(seed, length=8)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from subbyte.formats.format import Format
 from subbyte.formats.granularity import PerGroup
-from subbyte.formats.groups import LIMIT, Cells, Groups, group_count, reach_of
+from subbyte.formats.groups import LIMIT, Groups, cells_within, group_count
 from subbyte.formats.qtensor import QTensor
 from subbyte.formats.scales import SMALLEST, Grid, best_scales, clipless, exact_error, single, zero_points
 
@@ -70,8 +70,7 @@ class _Problem:
     def integers(self, scale: Reals, group_scale: Integers, zero: Integers) -> Reals:
         """Integers of the nearest codes, [O, groups, size]."""
         m, z = group_scale[:, :, None], zero[:, :, None]
-        step = np.where(scale > 0, scale, 1.0)[:, None, None] * m.astype(np.float64)
-        cells = Cells(format=self.format, step=step, zero=z, reach=reach_of(m))
+        cells = cells_within(self.format, np.where(scale > 0, scale, 1.0)[:, None, None], m, z)
         return np.asarray(m * (self.format.values[cells.encode(self.weights)] - z))
 
     def nearest(self, wish: Reals, upwards: bool = False) -> Integers:

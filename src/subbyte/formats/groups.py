@@ -66,23 +66,20 @@ class Cells:
         format: number format.
         step: real between consecutive integers.
         zero: zero point, in table units.
-        reach: largest |table value - zero| that may be used; None where all may.
+        window: smallest and largest code that may be used; None where all may.
     """
 
     format: Format
     step: Reals
     zero: Integers
-    reach: Integers | None = None
+    window: tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]] | None = None
 
     def encode(self, x: npt.ArrayLike, rounding: str = "half_even", seed: Seed = None) -> Codes:
         """The nearest codes among those that may be used."""
         codes = self.format.encode(x, self.step, self.zero, rounding, seed)
-        if self.reach is None:
+        if self.window is None:
             return codes
-        table = self.format.integers
-        low = np.searchsorted(table, self.zero - self.reach, side="left")
-        high = np.searchsorted(table, self.zero + self.reach, side="right") - 1
-        return np.asarray(np.clip(codes, low, high), dtype=codes.dtype)
+        return np.asarray(np.clip(codes, *self.window), dtype=codes.dtype)
 
     def decode(self, codes: Codes) -> Reals:
         """The reals of codes, float64."""
@@ -107,10 +104,20 @@ class Cells:
         return self._each(lambda values: values[..., j if values.shape[-1] > 1 else 0])
 
     def _each(self, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Cells:
-        reach = None if self.reach is None else change(self.reach)
-        return Cells(format=self.format, step=change(self.step), zero=change(self.zero), reach=reach)
+        window = None if self.window is None else (change(self.window[0]), change(self.window[1]))
+        return Cells(format=self.format, step=change(self.step), zero=change(self.zero), window=window)
 
 
-def reach_of(scale: npt.NDArray[Any]) -> Integers:
-    """The largest |table value - zero point| that group scales leave within +-127."""
-    return np.asarray(LIMIT // np.maximum(scale.astype(np.int64), 1), dtype=np.int64)
+def cells_within(format: Format, scale: Reals, group_scale: Integers, zero: Integers) -> Cells:
+    """Cells of groups, of codes whose integers ``group_scale * (table[code] - zero)`` stay within +-127.
+
+    Args:
+        format: number format.
+        scale: of channels; broadcasts against the others.
+        group_scale: 1 or more.
+        zero: zero point, in table units.
+    """
+    reach, table = LIMIT // group_scale, format.integers
+    low = np.searchsorted(table, zero - reach, side="left").astype(np.int16)
+    high = (np.searchsorted(table, zero + reach, side="right") - 1).astype(np.int16)
+    return Cells(format=format, step=scale * group_scale, zero=zero, window=(low, high))

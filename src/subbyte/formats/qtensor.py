@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from subbyte.errors import FormatError
 from subbyte.formats.format import Format
-from subbyte.formats.groups import MOST_SIZE, Cells, Groups, group_count, reach_of
+from subbyte.formats.groups import MOST_SIZE, Cells, Groups, cells_within, group_count
 
 _MOST_SCALE = 2**15
 
@@ -110,7 +110,7 @@ class QTensor:
             return Cells(format=self.format, step=scale, zero=zero)
         rows = (channels, self.codes.size // channels)
         m, zero = (self.groups.spread(v.astype(np.int64), rows) for v in (self.groups.scale, self.zero_point))
-        return Cells(format=self.format, step=scale * m, zero=zero, reach=reach_of(m))
+        return cells_within(self.format, scale, m, zero)
 
     def interval(self) -> tuple[int, int]:
         """Smallest and largest of ``integers()``, which need not be made for it without groups: tables ascend."""

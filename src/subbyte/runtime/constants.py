@@ -147,16 +147,21 @@ class Writer:
         self.parts.append(Part(node.name, name, "codes", weight.format.name, weight.shape, len(packed)))
         entry = {"format": self.formats.name(weight.format), "shape": list(weight.shape), "axis": weight.axis}
         each = weight.scale.ndim == 1
-        real = (
-            self._add(node, name, "scale", weight.scale.view(np.int32)) if each else encode_float(float(weight.scale))
-        )
-        entry["scale"] = real
+        entry["scale"] = self._scales(node, name, weight.scale) if each else encode_float(float(weight.scale))
         if weight.groups is not None:
             entry["group"] = self._group(node, name, weight.groups)
         if weight.zero_point.any():
             several = weight.zero_point.ndim > 0
             entry["zero"] = self._add(node, name, "zero", weight.zero_point) if several else int(weight.zero_point)
         return without(entry, {"axis": 0})
+
+    def _scales(self, node: Node, name: str, scale: npt.NDArray[np.float32]) -> list[int]:
+        """Store the bits of float32 scales, less the zeros that all end with; returns (bits, least[, zeros])."""
+        held = scale.view(np.int32)
+        either = int(np.bitwise_or.reduce(held))
+        zeros = (either & -either).bit_length() - 1
+        entry = self._add(node, name, "scale", held >> zeros)
+        return [*entry, zeros] if zeros else entry
 
     def _group(self, node: Node, name: str, groups: Groups) -> list[int]:
         """Store group scales, powers of two as their logarithms; returns (size, whether they are, bits, least)."""
@@ -278,7 +283,12 @@ class Reader:
 
     def _scale(self, raw: Any, channels: int, place: str) -> npt.NDArray[np.float32]:
         if not isinstance(raw, str):
-            return self._take(raw, channels, "int32", place).view(np.float32)
+            few = whole_numbers(raw, place, -(2**31), 2**31 - 1)
+            zeros = few[2] if len(few) == 3 else 0
+            held = self._take(list(few[: max(2, len(few) - 1)]), channels, "int32", place).astype(np.int64)
+            if not 0 <= zeros < 31 or held.min() <= 0 or int(held.max()) << zeros >= 2**31:
+                raise broken(f"scales {held.min()}..{held.max()} behind {zeros} zeros", "scales are positive", place)
+            return (held << zeros).astype(np.int32).view(np.float32)
         with np.errstate(over="ignore"):
             return np.array(decode_float(raw, place), np.float32)
 
