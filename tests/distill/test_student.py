@@ -12,7 +12,17 @@ from subbyte.graph.torch_executor import run_integer
 from subbyte.quantization.lowering import lower
 from tests.distill.nets import quantized, samples
 
-RECIPES = ["w8a8", "w4a4", "wternary_a8", "w1a4", "x31_w17", "x23_w23", "wmidrise2_a8", "w2a2"]
+RECIPES = [
+    "w8a8",
+    "w4a4",
+    "wternary_a8",
+    "w1a4",
+    "x31_w17",
+    "x23_w23",
+    "wmidrise2_a8",
+    "w2a2",
+    "w4_asparq2_7opt_round_v",
+]
 
 
 def integers(scheme, layers, x):
