@@ -23,10 +23,12 @@ import subbyte as sb
 from benchmarks.machine import facts
 from benchmarks.nets import NETS, Fold, Net
 from benchmarks.ptq import folded, quantized, score, session
-from benchmarks.sparq_page import page
+from benchmarks.sparq_page import FOUR, page
 from subbyte.comparison import compare, sqnr
 from subbyte.formats.trims import WINDOWS, Trim, get_trim, is_trim, trimmed, trims
+from subbyte.formats.two_of_four import prune
 from subbyte.graph.ir import IntType
+from subbyte.graph.torch_executor import run_float
 
 SMALL = ("mnist_mlp", "resnet8", "honk_res8", "vww", "dscnn_kws")
 STACKS: dict[str, tuple[str, ...] | None] = {
@@ -41,7 +43,10 @@ HERE = Path(__file__).resolve().parent
 STORED = HERE / "results" / "sparq.json"
 TIMES = HERE / "results" / "sparq_time.json"
 PAGE = HERE.parent / "docs" / "results" / "sparq.md"
-KINDS = ("plain", "four", "shared", "other", "layers")
+KINDS = ("plain", "four", "shared", "other", "layers", "pruned")
+PRUNABLE = ("resnet8", "vww")
+"""Networks with convolutions of many inputs, for the table of ``stc``."""
+
 COMPARED = 16
 """Samples of the table of layers."""
 
@@ -98,6 +103,31 @@ def layers(net: Net, fold: Fold) -> dict[str, Any]:
     return found
 
 
+PRUNED = ("uint8", *(Trim(option=o, rounded=True, pairing=p).name for o in FOUR for p in ("none", "pairs", "stc")))
+PRUNED_SAMPLES = 1000
+
+
+def pruned(net: Net, fold: Fold) -> dict[str, Any]:
+    """Rows of the network with all convolutions but the first pruned 2:4 by magnitude, against that float network."""
+    model = sb.load_model(net.path)
+    constants = dict(model.constants)
+    for name in [node.inputs[1] for node in model if node.op.name == "conv"][1:]:
+        weights = np.moveaxis(np.asarray(constants[name], np.float32), 1, -1)
+        constants[name] = np.ascontiguousarray(np.moveaxis(prune(weights), -1, 1))
+    model = model.evolve(constants=constants)
+    part = Fold(calibration=fold.calibration, x=fold.x[:PRUNED_SAMPLES], y=None)
+    (name,) = model.inputs
+    outputs = run_float(model, {name: part.x})
+    exact = outputs[model.outputs[0]].numpy()
+    rows = {}
+    for operand in PRUNED:
+        for stack in ("none", "bn"):
+            recipe = f"wint8_a{operand}_first_last_8"
+            rows[f"w8 {operand} {stack}"] = folded(partial(quantized, model, recipe, STACKS[stack]), [part], [exact])
+            print(net.name, "pruned", operand, stack, json.dumps(rows[f"w8 {operand} {stack}"]), flush=True)
+    return rows
+
+
 def _operand(graph: sb.Graph, value: str, values: Mapping[str, Any]) -> dict[str, float]:
     """Decibels of the trimmed codes, per cent that are 0 and per cent that the trim leaves as they were."""
     made = graph.producer(value)
@@ -139,8 +169,8 @@ def write(nets: Mapping[str, Any]) -> None:
 
 def measure(net: Net, args: argparse.Namespace) -> None:
     """All rows of one network, each stored as soon as it is there."""
-    model, run_float, folds = sb.load_model(net.path), session(net.path), net.folds()[: args.folds]
-    exact = [run_float(f.x) for f in folds]
+    model, answer, folds = sb.load_model(net.path), session(net.path), net.folds()[: args.folds]
+    exact = [answer(f.x) for f in folds]
     keep = not args.no_write
     known = stored_results().get(net.name, {}) if keep else {}
     known["float32"] = score(exact, exact, [f.y for f in folds])
@@ -155,6 +185,8 @@ def measure(net: Net, args: argparse.Namespace) -> None:
                 write({**stored_results(), net.name: known})
     if "layers" in args.kinds and ("layers" not in known or args.again):
         known["layers"] = layers(net, folds[0])
+    if net.name in PRUNABLE and "pruned" in args.kinds and ("pruned" not in known or args.again):
+        known["pruned"] = pruned(net, folds[0])
     if keep:
         write({**stored_results(), net.name: known})
 
@@ -166,7 +198,7 @@ def main() -> None:
     parser.add_argument("--weights", nargs="*", type=int, default=[8, 4], choices=[8, 4])
     parser.add_argument("--stacks", nargs="*", default=list(STACKS), choices=list(STACKS))
     parser.add_argument(
-        "--kinds", nargs="*", default=list(KINDS), choices=KINDS, help="of operands; layers: the table of each alone"
+        "--kinds", nargs="*", default=list(KINDS), choices=KINDS, help="of operands; layers, pruned: their tables"
     )
     parser.add_argument("--folds", type=int, default=1, help="of the networks that have two, how many are scored")
     parser.add_argument("--again", action="store_true", help="measure stored rows again")

@@ -49,6 +49,14 @@ def test_what_theory_says_and_where_it_does_not_hold():
     assert names == {n for n in sparq.operands() if is_trim(n) and sparq.kind(n) == "four"}
 
 
+def test_beside_pruned_weights():
+    rows = {"w8 uint8 none": row(21.4), "w8 uint8 bn": row(25.7), "w8 sparq4_5opt_round_stc none": row(18.0)}
+    proxy = {name: 10.0 for name in sparq.operands() if name != "uint4"}
+    page = sparq_page.page({"nets": {"net": {**NET, "pruned": rows}}, "proxy": proxy})
+    assert "| uint8 | 21.4, 90.0 | 25.7, 90.0 |" in page
+    assert "| sparq4_5opt_round_stc | 18.0, 90.0 |  |" in page
+
+
 def test_costs():
     packed = {
         "codes": 2**20,
