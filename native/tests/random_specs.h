@@ -114,12 +114,15 @@ private:
 
     void columns(std::int64_t count, std::int64_t depth) {
         limits();
-        op_.attributes["pre_shift"] = {0};
+        op_.attributes["pre_shift"] = {chance(75) ? 0 : pick(1, 20)};
         const std::int64_t levels = chance(50) ? 256 : pick(2, 20);
         const bool grouped = chance(25);
         const std::int64_t size = grouped ? pick(1, depth + 1) : depth;
         const std::int64_t groups = count * ((depth + size - 1) / size);
-        op_.arrays["table"] = grouped ? constants_.i16({levels}, -8, 7) : constants_.i16({levels}, -128, 127);
+        op_.arrays["table"] = grouped        ? constants_.i16({levels}, -8, 7)
+                              : chance(80) ? constants_.i16({levels}, -128, 127)
+                              : chance(50) ? constants_.i16({levels}, -32768, 32767)
+                                           : constants_.i32({levels}, -70000, 70000);
         op_.arrays["weight_zero"] = constants_.i32({groups}, 0, 0);
         if (grouped) {
             op_.arrays["group_size"] = constants_.i32({1}, size, size);

@@ -166,11 +166,11 @@ def test_any_table_of_signed_bytes_runs_or_is_refused(table, arithmetic):
         unregister_format("own")
 
 
-@pytest.mark.parametrize("entries", [5, 16, 200])
-def test_fitted_codebooks_run(entries):
-    """As weights, the layer that they were fitted to among them."""
+@pytest.mark.parametrize(("entries", "largest"), [(5, 127), (16, 127), (200, 127), (256, 32767), (200, 2**24 - 1)])
+def test_fitted_codebooks_run(entries, largest):
+    """As weights, the layer that they were fitted to among them; of bytes, of 16 bits and of 24."""
     graph = float_net("weight", get_format("nf4"))
-    fit = fit_codebook(graph.constants["w2"], entries, "own", granularity=PerChannel(0))
+    fit = fit_codebook(graph.constants["w2"], entries, "own", granularity=PerChannel(0), largest=largest)
     own = register_format(fit.format)
     try:
         check_role("weight", own, "m31")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from subbyte.errors import DataError, FormatError
 from subbyte.formats import PerChannel, codebook, fit_codebook, get_format, quantize_weight, requantize_with_scale
+from subbyte.formats.fitting import _ascending
 from subbyte.formats.nf4 import REALS, nf4_codebook
 from subbyte.formats.quantize import squared_error
 from tests.limits import examples
@@ -157,6 +158,40 @@ def test_what_cannot_be_fitted() -> None:
         fit_codebook([1.0, np.nan], 2, "own")
     with pytest.raises(DataError, match="importance"):
         fit_codebook([1.0, 2.0], 2, "own", importance=[-1.0, 1.0])
+
+
+def test_larger_integers_lose_less() -> None:
+    """8 bits fitted to long tails: 127 cannot tell small entries apart, 32767 is the float table."""
+    w = np.random.default_rng(5).laplace(size=5000) ** 3
+    coarse, fine = (fit_codebook(w, 256, "own", largest=n) for n in (127, 32767))
+    assert fine.format.max_abs == 32767
+    assert fine.format.fits_int16
+    assert fine.float_error == coarse.float_error
+    assert fine.integer_error < 1.05 * fine.float_error < 0.5 * coarse.integer_error
+    assert "e-0" in fine.format.title
+    book = codebook("own", [-1.0, 0.0, 1e-4, 0.5], largest=32767)
+    assert book.format.table == (-32767, 0, 3, 16384)
+    with pytest.raises(FormatError, match="both become the integer 0") as caught:
+        codebook("own", [-1.0, 0.0, 1e-4, 0.5])
+    assert "largest=32767" in caught.value.remedy
+    for bad in (0, 2**24, 127.0, True):
+        with pytest.raises(FormatError, match="magnitude"):
+            codebook("own", [0.0, 1.0], largest=bad)
+    with pytest.raises(FormatError, match="200 entries"):
+        fit_codebook(np.arange(300.0), 200, "own", largest=98)
+
+
+@settings(max_examples=examples(200))
+@given(st.lists(st.integers(-70, 70), min_size=1, max_size=5), st.integers(2, 4), st.data())
+def test_the_integer_form_is_the_best_there_is(tenths, largest, data) -> None:
+    """Against every ascending choice of integers."""
+    targets = np.sort(np.asarray(tenths) / 10)
+    mass = np.asarray(data.draw(st.lists(st.integers(1, 9), min_size=len(targets), max_size=len(targets))), float)
+    grid = range(-largest - 1, largest + 1)
+    least = min(float(np.sum(mass * np.square(targets - c))) for c in itertools.combinations(grid, len(targets)))
+    found = _ascending(targets, mass, largest)
+    assert tuple(found) in set(itertools.combinations(grid, len(targets)))
+    assert float(np.sum(mass * np.square(targets - found))) == pytest.approx(least)
 
 
 def test_entries_that_would_share_an_integer_are_kept_apart() -> None:

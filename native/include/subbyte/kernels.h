@@ -194,7 +194,7 @@ struct WideJob {
     const void* weights;
     const std::int64_t* starts;  // of the sums, padded to whole vectors: zero points times weights
     std::int32_t pre_shift;      // of the sums, before the bias is added; 0 with in_int32
-    Epilogue epilogue;           // its arrays are in natural order; without rules
+    Epilogue epilogue;           // its arrays are in natural order
 };
 
 enum class Cell : std::uint8_t { u8, i16, i32 };

@@ -17,7 +17,6 @@ namespace avx2 {
 #include "rows_vector.inc"
 #include "lanes_avx2.inc"
 #include "tiles.inc"
-#include "wide.inc"
 
 using Vector = __m256i;
 constexpr int LANES = 8;
@@ -28,6 +27,7 @@ static inline Vector load(const void* p) {
 
 #include "avx2_epilogue.inc"
 #include "tile_epilogue.inc"
+#include "wide.inc"
 
 #include "lookup_avx2.inc"
 

@@ -18,10 +18,10 @@ namespace avx512_vnni {
 #include "rows_vector.inc"
 #include "lanes_avx512.inc"
 #include "tiles.inc"
-#include "wide.inc"
 
 #include "avx512_epilogue.inc"
 #include "tile_epilogue.inc"
+#include "wide.inc"
 
 #include "lookup_avx512.inc"
 

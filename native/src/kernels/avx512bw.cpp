@@ -17,10 +17,10 @@ namespace avx512bw {
 #include "boundary.inc"
 #include "rows_vector.inc"
 #include "tiles.inc"
-#include "wide.inc"
 
 #include "avx512_epilogue.inc"
 #include "tile_epilogue.inc"
+#include "wide.inc"
 
 #include "lookup_avx512.inc"
 

@@ -24,7 +24,6 @@ namespace neon {
 #include "rows_vector.inc"
 #include "lanes_neon.inc"
 #include "neon_tile.inc"
-#include "wide.inc"
 
 constexpr int WORDS_PAY = 8;  // steps; with fewer, going on to int32 costs what int16 saves
 

@@ -18,7 +18,6 @@ namespace neon_dotprod {
 #include "rows_vector.inc"
 #include "lanes_neon.inc"
 #include "neon_tile.inc"
-#include "wide.inc"
 
 struct Quads {
     using Part = int32x4_t;

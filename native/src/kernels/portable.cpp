@@ -58,6 +58,22 @@ struct PlainLanes {
             v.lane[i] = v.lane[i + 1];
         return v;
     }
+    static V all64(std::int64_t n) {
+        const std::int64_t lanes[] = {n, n, n, n};
+        return load(lanes);
+    }
+    static V left64(const V& v, int n) {
+        std::uint64_t lanes[COUNT / 2];
+        store(lanes, v);
+        for (std::uint64_t& lane : lanes)
+            lane <<= n;
+        return load(lanes);
+    }
+    static V highs(const V& even, V odd) {
+        for (int i = 0; i < COUNT; i += 2)
+            odd.lane[i] = even.lane[i + 1];
+        return odd;
+    }
     static V add64(const V& a, const V& b) {
         std::int64_t sums[COUNT / 2], other[COUNT / 2];
         store(sums, a);
@@ -67,6 +83,10 @@ struct PlainLanes {
         return load(sums);
     }
 };
+
+static void finish_row(const Epilogue& e, const PlainLanes::V& acc, std::uint8_t* out, int column, int columns) {
+    finish(e, acc.lane, out, column, columns);
+}
 
 #include "wide.inc"
 

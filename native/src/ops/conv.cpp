@@ -68,7 +68,7 @@ public:
                                window.kernel_w == 3 && window.dilation_w == 1 && groups == 1)
                       : Tiling(build.kernels)),
           products_(chosen == Family::dot ? prove_products(weights, attributes.in(0), build.kernels) : Products{}),
-          columns_(attributes, weights, attributes.in(0), attributes.out(), groups, build.kernels,
+          columns_(attributes, weights, attributes.in(0), groups, build.kernels,
                    panel_order(weights.columns() / groups, build.kernels, fold_), products_.center),
           rows_in_one_run_(window.dilation_w == 1 && groups == 1) {
         const std::int64_t group_channels = weights.shape[3];
@@ -161,7 +161,7 @@ public:
     Linear(const Build& build, Attributes& attributes, const Weights& weights, Family chosen)
         : Op(build.spec),
           products_(chosen == Family::dot ? prove_products(weights, attributes.in(0), build.kernels) : Products{}),
-          columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels,
+          columns_(attributes, weights, attributes.in(0), 1, build.kernels,
                    panel_order(weights.columns(), build.kernels), products_.center),
           depth_(weights.depth()),
           count_(weights.columns()),

@@ -16,7 +16,7 @@ public:
         : Op(build.spec),
           window_(window),
           kernels_(build.kernels),
-          columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels,
+          columns_(attributes, weights, attributes.in(0), 1, build.kernels,
                    natural_order(weights.columns(), build.kernels)),
           panels_(pack_depthwise(weights, build.kernels), build.kernels,
                   choose_packed(attributes, weights, build.packing == Packing::packed)) {
@@ -140,7 +140,7 @@ public:
                         attributes.out().shape[1], window)),
           order_(lanes_of(segments_, weights.columns(), kernels_)),
           products_(prove_products(weights, attributes.in(0), build.kernels)),
-          columns_(attributes, weights, attributes.in(0), attributes.out(), 1, build.kernels, order_, products_.center),
+          columns_(attributes, weights, attributes.in(0), 1, build.kernels, order_, products_.center),
           sums_fit_(sums_fit(weights, -products_.center,
                              std::max(attributes.in(0).hi, attributes.in(0).zero_point) - products_.center)) {
         const Layout& y = attributes.out();

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "ops/proof.h"
+#include "subbyte/requant.h"
 
 namespace subbyte {
 namespace {
@@ -192,8 +193,8 @@ Order panel_order(std::int64_t count, const Kernels& kernels, std::int64_t fold)
     return order;
 }
 
-Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& in, const Layout& out,
-                 std::int64_t groups, const Kernels& kernels, Order order, std::int32_t center)
+Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& in, std::int64_t groups,
+                 const Kernels& kernels, Order order, std::int32_t center)
     : lanes_(kernels.lanes), order_(std::move(order)), per_group_(weights.columns() / groups), groups_(groups) {
     attributes.clamp(shared_.lo, shared_.hi);
     bias_ = attributes.int32s("bias", weights.columns(), INT32_LO, INT32_HI);
@@ -209,11 +210,39 @@ Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& i
         const std::int64_t zero = std::int64_t{in.zero_point} - center;
         bias_[c] = static_cast<std::int32_t>(static_cast<std::uint32_t>(std::int64_t{bias_[c]} - zero * sum));
     }
+    read_rescale(attributes, reach, weights.negated, kernels, true);
+}
+
+Columns::Columns(Attributes& attributes, const WideWeights& weights, std::int32_t pre_shift, std::int64_t groups,
+                 const Kernels& kernels)
+    : lanes_(kernels.lanes),
+      order_(natural_order(weights.columns() / groups, kernels)),
+      per_group_(weights.columns() / groups),
+      groups_(groups) {
+    attributes.clamp(shared_.lo, shared_.hi);
+    bias_ = attributes.int32s("bias", weights.columns(), INT32_LO, INT32_HI);
+    std::vector<std::int64_t> reach(bias_.size());
+    const std::int64_t depth = weights.depth();
+    for (std::size_t c = 0; c < bias_.size(); ++c) {
+        const std::int32_t* numbers = weights.numbers.data() + c * static_cast<std::size_t>(depth);
+        const std::int64_t bias = bias_[c];
+        reach[c] = worst_sum(attributes, numbers, depth, attributes.in(0), pre_shift == 0 ? bias : 0);
+        if (pre_shift > 0) reach[c] = sb_round_shift(reach[c], pre_shift) + std::abs(bias);
+        if (reach[c] > INT32_HI)
+            attributes.fail("the accumulator of column " + std::to_string(c) + " may exceed 2^31 - 1");
+    }
+    read_rescale(attributes, reach, std::vector<bool>(reach.size()), kernels, false);
+}
+
+void Columns::read_rescale(Attributes& attributes, const std::vector<std::int64_t>& reach,
+                           const std::vector<bool>& negated, const Kernels& kernels, bool in_float) {
+    const Layout& out = attributes.out();
+    const auto count = static_cast<std::int64_t>(reach.size());
     shared_.leaky = attributes.has_array("m_neg") || attributes.has_array("n_neg");
-    m_ = attributes.int32s("m", weights.columns(), INT32_LO, INT32_HI);
-    n_ = attributes.int32s("n", weights.columns(), 1, MOST_SHIFT);
-    m_neg_ = shared_.leaky ? attributes.int32s("m_neg", weights.columns(), INT32_LO, INT32_HI) : m_;
-    n_neg_ = shared_.leaky ? attributes.int32s("n_neg", weights.columns(), 1, MOST_SHIFT) : n_;
+    m_ = attributes.int32s("m", count, INT32_LO, INT32_HI);
+    n_ = attributes.int32s("n", count, 1, MOST_SHIFT);
+    m_neg_ = shared_.leaky ? attributes.int32s("m_neg", count, INT32_LO, INT32_HI) : m_;
+    n_neg_ = shared_.leaky ? attributes.int32s("n_neg", count, 1, MOST_SHIFT) : n_;
     shared_.wide = out.storage == Storage::i16;
     shared_.zero_point = out.zero_point;
     scale_.resize(m_.size());
@@ -222,8 +251,8 @@ Columns::Columns(Attributes& attributes, const Weights& weights, const Layout& i
     for (std::size_t c = 0; c < m_.size(); ++c) {
         raise_shift(m_[c], n_[c]);
         raise_shift(m_neg_[c], n_neg_[c]);
-        rules[c] = allowed(c, reach[c], kernels);
-        if (weights.negated[c]) negate(c);
+        rules[c] = allowed(c, reach[c], kernels, in_float);
+        if (negated[c]) negate(c);
     }
     choose_rules(placed(rules, std::uint8_t{255}));
     bias_ = placed(bias_, 0);
@@ -246,12 +275,12 @@ void Columns::negate(std::size_t c) {
     scale_neg_[c] = -scale_neg_[c];
 }
 
-std::uint8_t Columns::allowed(std::size_t c, std::int64_t reach, const Kernels& kernels) {
+std::uint8_t Columns::allowed(std::size_t c, std::int64_t reach, const Kernels& kernels, bool in_float) {
     const std::int32_t zero = shared_.zero_point;
     const bool leaky = shared_.leaky;
     const Rescale positive{m_[c], n_[c], zero, shared_.lo, shared_.hi, leaky ? 0 : -reach, reach};
     const Rescale negative{m_neg_[c], n_neg_[c], zero, shared_.lo, shared_.hi, -reach, leaky ? 0 : reach};
-    const bool single = !shared_.wide && prove_single(positive, kernels, scale_[c]) &&
+    const bool single = in_float && !shared_.wide && prove_single(positive, kernels, scale_[c]) &&
                         prove_single(negative, kernels, scale_neg_[c]) && scale_neg_[c] <= scale_[c];
     const auto joins = [&](const Rescale& r) {
         const std::int64_t high = reach * std::abs(std::int64_t{r.m}) >> 32;

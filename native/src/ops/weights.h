@@ -71,14 +71,22 @@ class Columns {
 public:
     // Reads arrays bias, m, n and optionally m_neg, n_neg, and attributes lo and hi. Proves every accumulator,
     // where kernels see activations less `center`.
-    Columns(Attributes& attributes, const Weights& weights, const Layout& in, const Layout& out, std::int64_t groups,
+    Columns(Attributes& attributes, const Weights& weights, const Layout& in, std::int64_t groups,
             const Kernels& kernels, Order order, std::int32_t center = 0);
+
+    // The same for the numbers of wide kernels, whose sums are shifted before the bias is added: columns in natural
+    // order, no float32, nothing folded into the bias.
+    Columns(Attributes& attributes, const WideWeights& weights, std::int32_t pre_shift, std::int64_t groups,
+            const Kernels& kernels);
 
     Epilogue group(std::int64_t index) const;
 
 private:
+    // What follows the bias: multipliers, which are legal for accumulators of the proved reach.
+    void read_rescale(Attributes& attributes, const std::vector<std::int64_t>& reach, const std::vector<bool>& negated,
+                      const Kernels& kernels, bool in_float);
     // What holds for a column: the formulas of Rule, as bits 1 << rule.
-    std::uint8_t allowed(std::size_t c, std::int64_t reach, const Kernels& kernels);
+    std::uint8_t allowed(std::size_t c, std::int64_t reach, const Kernels& kernels, bool in_float);
     void negate(std::size_t c);
     void choose_rules(const std::vector<std::uint8_t>& allowed);
     template <class T>

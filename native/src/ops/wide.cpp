@@ -1,13 +1,10 @@
 // One kernel for all widths: the sums of a layer are int32 where that is proved to hold them, int64 elsewhere, and the
-// rescale is the rule itself. Weights of few bits gain nothing here, and nothing is chosen: see src/kernels/wide.inc.
+// rescale is never in float32. Weights of few bits gain nothing here, and nothing is chosen: see src/kernels/wide.inc.
 
 #include "ops/wide.h"
 
 #include <algorithm>
-#include <limits>
 #include <numeric>
-
-#include "subbyte/requant.h"
 
 namespace subbyte {
 namespace {
@@ -16,66 +13,26 @@ std::int64_t parts(std::int64_t n, std::int64_t unit) {
     return (n + unit - 1) / unit;
 }
 
-// What follows the sums, columns in natural order, every group padded to whole vectors.
-class WideColumns {
-public:
-    WideColumns(Attributes& attributes, const WideWeights& weights, std::int32_t pre_shift)
-        : pre_shift_(pre_shift) {
-        const Layout& x = attributes.in(0);
-        const Layout& out = attributes.out();
-        const std::int64_t count = weights.columns();
-        attributes.clamp(shared_.lo, shared_.hi);
-        bias_ = attributes.int32s("bias", count, INT32_LO, INT32_HI);
-        m_ = attributes.int32s("m", count, INT32_LO, INT32_HI);
-        n_ = attributes.int32s("n", count, 1, MOST_SHIFT);
-        shared_.leaky = attributes.has_array("m_neg") || attributes.has_array("n_neg");
-        m_neg_ = shared_.leaky ? attributes.int32s("m_neg", count, INT32_LO, INT32_HI) : m_;
-        n_neg_ = shared_.leaky ? attributes.int32s("n_neg", count, 1, MOST_SHIFT) : n_;
-        shared_.wide = out.storage == Storage::i16;
-        shared_.zero_point = out.zero_point;
-        const auto [least, most] = std::minmax_element(weights.numbers.begin(), weights.numbers.end());
-        in_int32_ = *least >= INT16_MIN && *most <= INT16_MAX && pre_shift == 0;
-        for (std::int64_t c = 0; c < count; ++c)
-            starts_.push_back(proved_start(attributes, weights, c, x));
-    }
+// Whether the sums of a layer whose accumulators are proved fit int32 in every part, and its weights int16.
+bool fits_pairs(const WideWeights& weights, std::int32_t pre_shift) {
+    const auto [least, most] = std::minmax_element(weights.numbers.begin(), weights.numbers.end());
+    return *least >= INT16_MIN && *most <= INT16_MAX && pre_shift == 0;
+}
 
-    // Whether every part of every sum, bias included, fits int32, as without a shift it must, and weights fit int16.
-    bool in_int32() const { return in_int32_; }
-
-    // From column `first` on; starts have room for a vector.
-    void place(WideJob& job, std::int64_t first) const {
-        job.starts = starts_.data() + first;
-        job.pre_shift = pre_shift_;
-        job.in_int32 = in_int32_;
-        job.epilogue = shared_;
-        job.epilogue.bias = bias_.data() + first;
-        job.epilogue.m = m_.data() + first;
-        job.epilogue.n = n_.data() + first;
-        job.epilogue.m_neg = m_neg_.data() + first;
-        job.epilogue.n_neg = n_neg_.data() + first;
-    }
-
-    void pad(std::int64_t lanes) { starts_.resize(starts_.size() + static_cast<std::size_t>(lanes)); }
-
-private:
-    // Where a column's sum starts, so that activations need not be centred. Fails where its accumulator may leave int32.
-    std::int64_t proved_start(const Attributes& attributes, const WideWeights& weights, std::int64_t c, const Layout& x) {
-        const std::int64_t depth = weights.depth();
+// Where sums start, so that activations need not be centred: they wrap, as kernels do. Groups in whole vectors.
+std::vector<std::int64_t> find_starts(const WideWeights& weights, std::int32_t zero_point, std::int64_t groups,
+                                      std::int64_t lanes) {
+    const std::int64_t depth = weights.depth();
+    const std::int64_t per_group = weights.columns() / groups;
+    std::vector<std::int64_t> starts(static_cast<std::size_t>(groups * parts(per_group, lanes) * lanes));
+    for (std::int64_t c = 0; c < weights.columns(); ++c) {
         const std::int32_t* numbers = weights.numbers.data() + c * depth;
-        const std::int64_t bias = bias_[static_cast<std::size_t>(c)];
-        std::int64_t reach = worst_sum(attributes, numbers, depth, x, pre_shift_ == 0 ? bias : 0);
-        if (pre_shift_ > 0) reach = sb_round_shift(reach, pre_shift_) + std::abs(bias);
-        if (reach > INT32_HI) attributes.fail("the accumulator of column " + std::to_string(c) + " may exceed 2^31 - 1");
         const auto sum = static_cast<std::uint64_t>(std::accumulate(numbers, numbers + depth, std::int64_t{0}));
-        return static_cast<std::int64_t>(-static_cast<std::uint64_t>(x.zero_point) * sum);  // wraps, as kernels do
+        const std::int64_t place = c / per_group * parts(per_group, lanes) * lanes + c % per_group;
+        starts[static_cast<std::size_t>(place)] = static_cast<std::int64_t>(-static_cast<std::uint64_t>(zero_point) * sum);
     }
-
-    std::int32_t pre_shift_;
-    bool in_int32_ = false;
-    std::vector<std::int64_t> starts_;
-    std::vector<std::int32_t> bias_, m_, n_, m_neg_, n_neg_;
-    Epilogue shared_{};
-};
+    return starts;
+}
 
 // Numbers of T in the order of wide.inc, as bytes.
 template <class T>
@@ -121,19 +78,21 @@ public:
          std::int32_t pre_shift, const WideWeights& weights)
         : Op(build.spec),
           kernels_(build.kernels),
-          columns_(attributes, weights, pre_shift),
           groups_(depthwise ? 1 : groups),
           run_(depthwise ? 1 : run),
           per_group_(weights.columns() / groups_),
-          depthwise_(depthwise) {
+          depthwise_(depthwise),
+          pre_shift_(pre_shift),
+          columns_(attributes, weights, pre_shift, groups_, build.kernels),
+          in_int32_(fits_pairs(weights, pre_shift)),
+          starts_(find_starts(weights, attributes.in(0).zero_point, groups_, build.kernels.lanes)) {
         const std::int64_t lanes = build.kernels.lanes;
-        columns_.pad(lanes);
-        const std::int64_t step = columns_.in_int32() ? 2 : 1;
+        const std::int64_t step = in_int32_ ? 2 : 1;
         for (std::int64_t g = 0; g < groups_; ++g) {
             const std::int32_t* group = weights.numbers.data() + g * per_group_ * weights.depth();
             const std::vector<std::int32_t> placed =
                 depthwise ? by_tap(weights) : in_vectors(group, per_group_, weights.depth() / run, run, lanes, step);
-            weights_.push_back(columns_.in_int32() ? as_bytes<std::int16_t>(placed) : as_bytes<std::int32_t>(placed));
+            weights_.push_back(in_int32_ ? as_bytes<std::int16_t>(placed) : as_bytes<std::int32_t>(placed));
             weight_bytes += static_cast<std::int64_t>(weights_.back().size());
         }
         work = 4 * attributes.out().count() * weights.depth();  // a byte's product counts 1
@@ -154,8 +113,11 @@ public:
         job.columns = static_cast<std::int32_t>(per_group_);
         job.depthwise = depthwise_;
         job.wide_input = in_size_ == 2;
+        job.in_int32 = in_int32_;
+        job.pre_shift = pre_shift_;
         for (std::int64_t g = 0; g < groups_; ++g) {
-            columns_.place(job, g * per_group_);
+            job.epilogue = columns_.group(g);
+            job.starts = starts_.data() + static_cast<std::int64_t>(starts_.size()) / groups_ * g;
             job.weights = weights_[static_cast<std::size_t>(g)].data();
             kernels_.wide(job);
             job.in += in_group_;
@@ -165,11 +127,14 @@ public:
 
 protected:
     const Kernels& kernels_;
-    WideColumns columns_;
     std::int64_t groups_;
     std::int64_t run_;
     std::int64_t per_group_;
     bool depthwise_;
+    std::int32_t pre_shift_;
+    Columns columns_;
+    bool in_int32_;
+    std::vector<std::int64_t> starts_;
     std::vector<std::vector<std::uint8_t>> weights_;  // by group
     // Known after prepare, in bytes:
     std::int64_t in_size_ = 1;

@@ -1,7 +1,9 @@
-"""Codebooks: tables of any reals in their integer form, whose largest magnitude is 127, with the error that it costs.
+"""Codebooks: tables of any reals in their integer form, of largest magnitude 127 or more, with the error that it costs.
 
 Kernels multiply integers, so a float table such as NF4's becomes the nearest integers of ``127 / max|value|`` times
-it. The factor goes into the scale; what is lost is at most half a step of 127 for each entry, and is reported.
+it. The factor goes into the scale; what is lost is at most half a step of 127 for each entry, and is reported. Many
+entries of uneven spacing want more: with ``largest=32767`` the integers have 16 bits, and weights of that format run on
+the kernels of wide numbers instead of those of bytes.
 """
 
 from __future__ import annotations
@@ -12,13 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from subbyte.arithmetic.bounds import MOST_WEIGHT
 from subbyte.errors import FormatError
 from subbyte.formats.format import Format
 
 Reals = npt.NDArray[np.float64]
 
 LARGEST = 127
-"""Magnitude of the integer that stands for the entry of largest magnitude."""
+"""Magnitude of the integer that stands for the entry of largest magnitude, unless another is given."""
 
 MOST_ENTRIES = 256
 """Codes of weights are bytes."""
@@ -49,27 +52,30 @@ class Codebook:
         return float(np.abs(self.deviations).max())
 
 
-def codebook(name: str, reals: npt.ArrayLike, title: str = "", source: str = "") -> Codebook:
-    """The integer form of a table of reals: nearest integers, ties to even, largest magnitude 127.
+def codebook(name: str, reals: npt.ArrayLike, title: str = "", source: str = "", largest: int = LARGEST) -> Codebook:
+    """The integer form of a table of reals: nearest integers, ties to even.
 
     Args:
         name: of the format.
         reals: 2 to 256 strictly ascending finite numbers.
         title: one line for the card; the error of the integer form is added to it.
         source: paper and section.
+        largest: magnitude of the integers: 127 fits the fast kernels, 32767 loses 258 times less.
 
     Raises:
-        FormatError: entries are too few, too many, not finite, unsorted or equal, or two of them share an integer.
+        FormatError: entries are too few, too many, not finite, unsorted or equal, or two of them share an integer;
+            ``largest`` is no integer of at most 24 bits.
     """
+    check_largest(name, largest)
     table = checked_entries(name, reals)
-    unit = float(np.abs(table).max()) / LARGEST
+    unit = float(np.abs(table).max()) / largest
     integers = np.rint(table / unit).astype(np.int64)
     if twins := np.flatnonzero(np.diff(integers) == 0).tolist():
         i = twins[0]
         raise FormatError(
             f"entries {table[i]:g} and {table[i + 1]:g} of codebook {name!r} both become the integer {integers[i]}",
-            f"entries are distinct multiples of the largest magnitude over {LARGEST}",
-            "merge them, or fit a codebook with fewer entries",
+            f"entries are distinct multiples of the largest magnitude over {largest}",
+            "merge them, fit a codebook with fewer entries, or give a larger magnitude (largest=32767)",
         )
     return described(name, table, integers, unit, title, source)
 
@@ -79,7 +85,8 @@ def described(
 ) -> Codebook:
     """The codebook of a float table and its integers, whose title tells the error of the integer form."""
     worst = float(np.abs(_deviations(reals, integers, unit)).max())
-    told = f"{title or 'codebook'}; integer form off by at most {worst:.4f} of the largest value"
+    shown = f"{worst:.4f}" if worst == 0 or worst >= 5e-5 else f"{worst:.1e}"
+    told = f"{title or 'codebook'}; integer form off by at most {shown} of the largest value"
     format = Format(name=name, table=tuple(integers.tolist()), title=told, source=source)
     return Codebook(format=format, reals=reals, unit=unit)
 
@@ -114,6 +121,20 @@ def checked_entries(name: str, reals: npt.ArrayLike) -> Reals:
             "remove duplicates" if steps[i] == 0 else "sort the entries",
         )
     return table
+
+
+def check_largest(name: str, largest: int, count: int = 2) -> None:
+    """Refuse a magnitude that weights cannot have, or that has no room for ``count`` entries.
+
+    Raises:
+        FormatError: not an integer of 1 to 2**24 - 1, or too small.
+    """
+    if type(largest) is not int or not (count - 2) / 2 <= largest <= MOST_WEIGHT or largest < 1:
+        raise FormatError(
+            f"codebook {name!r} is to have integers of magnitude {largest!r}",
+            f"integers of weights lie within +-{MOST_WEIGHT}, and {count} entries are distinct",
+            "use 127 for the fast kernels, or 32767",
+        )
 
 
 def check_count(name: str, count: int) -> None:

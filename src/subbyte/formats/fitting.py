@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subbyte.errors import FormatError
-from subbyte.formats.codebook import LARGEST, Codebook, check_count, described
+from subbyte.formats.codebook import LARGEST, Codebook, check_count, check_largest, described
 from subbyte.formats.format import Format
 from subbyte.formats.granularity import Granularity, PerTensor
 from subbyte.formats.quantize import checked_importance, checked_weights
@@ -82,6 +82,7 @@ def fit_codebook(
     name: str,
     importance: npt.ArrayLike | None = None,
     granularity: Granularity | None = None,
+    largest: int = LARGEST,
 ) -> Fit:
     """A codebook of small (weighted) squared error for one tensor.
 
@@ -95,12 +96,15 @@ def fit_codebook(
         importance: weights of squared errors, broadcasting against ``w``; numbers of importance 0 are left out.
         granularity: who will share a scale; the numbers are fitted in units of the largest magnitude of each scale's
             share. Default PerTensor.
+        largest: magnitude of the integer form, see ``codebook``.
 
     Raises:
         DataError: weights or importance are not finite, or empty.
-        FormatError: too few or too many entries, or fewer distinct numbers than entries.
+        FormatError: too few or too many entries, fewer distinct numbers than entries, or ``largest`` leaves no room
+            for them or is no integer of at most 24 bits.
     """
     check_count(name, entries)
+    check_largest(name, largest, entries)
     points = _points(w, importance, granularity or PerTensor())
     if points.x.size < entries:
         raise FormatError(
@@ -109,8 +113,8 @@ def fit_codebook(
             f"use {points.x.size} entries or fewer" if points.x.size > 1 else "use a uniform format for this tensor",
         )
     reals = min((_lloyd(points, start, entries) for start in _starts(points, entries)), key=points.error)
-    unit = float(np.abs(reals).max()) / LARGEST
-    integers = _ascending(reals / unit, points.means(reals)[1])
+    unit = float(np.abs(reals).max()) / largest
+    integers = _ascending(reals / unit, points.means(reals)[1], largest)
     book = described(name, reals, integers, unit, f"codebook of {entries} entries fitted to weights", _SOURCE)
     return Fit(
         codebook=book,
@@ -170,21 +174,21 @@ def _filled(points: _Points, entries: Reals, count: int) -> Reals:
     return used
 
 
-def _ascending(targets: Reals, mass: Reals) -> npt.NDArray[np.int64]:
-    """The strictly ascending int8 values of least weighted squared distance, by dynamic programming."""
-    grid = np.arange(-LARGEST - 1, LARGEST + 1)
-    weight = np.maximum(mass, mass.max() * 1e-12)
-    costs = weight[:, None] * np.square(targets[:, None] - grid)
-    chosen = np.zeros(costs.shape, dtype=np.int64)
-    total = costs[0]
-    for i in range(1, len(costs)):
-        least = np.minimum.accumulate(total)
-        # Where the running minimum was reached: the best value of the entry before, below each value.
-        fresh = np.concatenate([[True], total[1:] < least[:-1]])
-        best = np.maximum.accumulate(np.where(fresh, np.arange(grid.size), 0))
-        total = np.concatenate([[np.inf], least[:-1]]) + costs[i]
-        chosen[i, 1:] = best[:-1]
-    places = [int(np.argmin(total))]
-    for i in range(len(costs) - 1, 0, -1):
-        places.append(int(chosen[i, places[-1]]))
-    return np.asarray(grid[places[::-1]])
+def _ascending(targets: Reals, mass: Reals, largest: int) -> npt.NDArray[np.int64]:
+    """The strictly ascending integers in -largest - 1..largest of least weighted squared distance.
+
+    With i taken from the i-th they need only not fall, nor pass two bounds. Then pooling adjacent violators finds the
+    best reals (Ayer et al. 1955), which are the best integers once they are rounded (Goldstein and Kruskal, "Least-
+    squares fitting by monotonic functions having integer values", 1976).
+    """
+    places = np.arange(len(targets))
+    pools: list[tuple[float, float, int]] = []  # mean, mass and number of neighbours that share an integer
+    for pool in zip(targets - places, np.maximum(mass, mass.max() * 1e-12), (1,) * len(targets), strict=True):
+        mean, weight, count = pool
+        while pools and pools[-1][0] >= mean:
+            other, more, others = pools.pop()
+            mean = (mean * weight + other * more) / (weight + more)
+            weight, count = weight + more, count + others
+        pools.append((mean, weight, count))
+    level = np.repeat([mean for mean, _, _ in pools], [count for _, _, count in pools])
+    return np.asarray(np.clip(np.rint(level), -largest - 1, largest + 1 - len(targets)) + places, dtype=np.int64)
