@@ -166,8 +166,8 @@ def test_candidates():
 
 
 def test_illegal_candidates_are_left_out(bench):
-    listed = parse_candidates(["int4", "uint4", "int16", "int4/int16"])
-    assert legal(listed, bench.layers[0]) == (Candidate("int4", "uint8"), BASE)
+    listed = parse_candidates(["int4", "uint4", "int16", "int4/int16", "int4/fp8_e4m3fn"])
+    assert legal(listed, bench.layers[0]) == (Candidate("int4", "uint8"), Candidate("int4", "int16"), BASE)
 
 
 def test_answers_of_the_integer_network(bench):
