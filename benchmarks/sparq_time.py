@@ -13,6 +13,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ PACKED = ("sparq4_5opt_round_shared16", "sparq4_5opt_round_shared32")
 PIECE = 2**18
 """Codes at a time, so that results stay in a cache."""
 
+RUNS = 20
+"""Of a network in a round."""
+
 SIZES = (PIECE, 2**28)
 """Codes in all: in a cache, and in memory."""
 
@@ -48,6 +52,11 @@ def rounds(runs: Mapping[str, Callable[[], object]], seconds: float) -> dict[str
     return found
 
 
+def _repeat(engine: Engine, codes: Mapping[str, Any]) -> None:
+    for _ in range(RUNS):
+        engine.run(codes)
+
+
 def network(name: str) -> dict[str, float]:
     """Microseconds of one sample under each operand; integers are the reference's."""
     net = NETS[name]
@@ -59,10 +68,10 @@ def network(name: str) -> dict[str, float]:
         codes, engine = q.encode(fold.x[:1]), Engine(q.graph)
         for value, integers in q.reference(codes).items():
             np.testing.assert_array_equal(engine.run(codes)[value], integers)
-        runs[operand] = lambda engine=engine, codes=codes: [engine.run(codes) for _ in range(20)]  # type: ignore[misc]
+        runs[operand] = partial(_repeat, engine, codes)
     found = rounds(runs, 5.0)
     plain = found[OPERANDS[0]]
-    us = statistics.median(plain) / 20 * 1e6
+    us = statistics.median(plain) / RUNS * 1e6
     return {o: us * statistics.median(t / p for t, p in zip(ts, plain, strict=True)) for o, ts in found.items()}
 
 

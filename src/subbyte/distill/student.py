@@ -16,13 +16,11 @@ import torch
 
 from subbyte.distill.kernels import PACE, AffineKernel, Kernel
 from subbyte.distill.rounding import activation_grid, rounded
-from subbyte.errors import RecipeError
 from subbyte.graph.ir import IntType, Node
 from subbyte.graph.ops.affine import Affine
 from subbyte.graph.ops.rectify import Rectify
 from subbyte.graph.ops.unary import Unary
 from subbyte.graph.torch_executor import FloatExecutor
-from subbyte.graph.verify import place_of
 from subbyte.quantization.fake_quant import fake_trim
 from subbyte.quantization.layers import LayerWeights
 from subbyte.quantization.parts import FIXED_RANGE, Scaling, bent
@@ -60,7 +58,6 @@ class Student:
         kernel: Callable[[LayerWeights, torch.device | str, bool], Kernel] = Kernel,
     ) -> None:
         self.scheme, self.graph, self.device = scheme, scheme.graph, device
-        _refuse_pruned(scheme)
         self.executor = FloatExecutor(scheme.graph, device)
         self.free = scheme.arithmetic != "shift"
         self.fixed = {n.name: layers[n.name] for n in self.graph if isinstance(n.op, Scaling) and self._stays(n)}
@@ -189,15 +186,3 @@ class Student:
     def _type(self, key: Key) -> IntType:
         with torch.no_grad():
             return replace(self.scheme.types[key], scale=float(self.step_of(key)))
-
-
-def _refuse_pruned(scheme: Scheme) -> None:
-    for node in scheme.graph:
-        kept = scheme.trim(node)
-        if kept is not None and kept[0].pairing == "stc":
-            raise RecipeError(
-                f"{kept[0].name} is used with a method that learns",
-                "learned weights fill what was pruned, and stc trims need weights of which two in four are 0",
-                "leave out the methods that learn, or use a trim that ends in _v",
-                place_of(scheme.graph, node),
-            )

@@ -101,6 +101,11 @@ class Trim:
         return WINDOWS[self.option]
 
     @property
+    def versions(self) -> int:
+        """Channels that come of one: what each of the weights of its four sees under ``stc``."""
+        return QUAD if self.pairing == "stc" else 1
+
+    @property
     def stored_bits(self) -> float:
         """Per activation without sign: the window, where it lies, and for pairs the bit that says what they hold."""
         bits, place = self.window.bits, self.window.place_bits

@@ -114,7 +114,7 @@ def _elements(graph: Graph, value: str) -> int:
 
 
 def default_methods(choices: Mapping[str, LayerChoice], synthetic: bool = False) -> tuple[str, ...]:
-    """Bias correction alone where no layer is low in levels; the whole stack where one is."""
+    """Bias correction alone where no layer is low in levels or has a trim; the whole stack where one is or has."""
     low = any(is_low(c.weights) or is_low(c.operand) or c.trim for c in choices.values())
     return suited(METHODS if low else (BIAS_CORRECTION,), synthetic)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from subbyte.errors import FormatError, RecipeError
 from subbyte.formats import get_format
@@ -60,7 +60,7 @@ def resolve(recipe: Recipe, graph: Graph) -> Mapping[str, LayerChoice]:
     """The choice of every layer by node name.
 
     Raises:
-        RecipeError: a rule or an ignored scope matches no layer, or methods that learn meet group scales.
+        RecipeError: a rule or an ignored scope matches no layer, or methods that learn meet group scales or stc trims.
         FormatError: a format is refused in the role or with the granularity that the recipe gives it; the place names
             the layer.
     """
@@ -82,7 +82,7 @@ def resolve(recipe: Recipe, graph: Graph) -> Mapping[str, LayerChoice]:
         choices[node.name] = _choice(merged)
         place = f"{place_of(graph, node)}, recipe {recipe.name!r}"
         _require_legal(choices[node.name], node, place)
-        _require_known_scales(choices[node.name], recipe, place)
+        _require_learnable(choices[node.name], recipe, place)
     return choices
 
 
@@ -98,7 +98,7 @@ def _require_legal(choice: LayerChoice, node: Node, place: str) -> None:
         require_legal(choice.storage, "storage", node.op.name, place)
 
 
-def _require_known_scales(choice: LayerChoice, recipe: Recipe, place: str) -> None:
+def _require_learnable(choice: LayerChoice, recipe: Recipe, place: str) -> None:
     learned = [m for m in recipe.methods or () if m in LEARNED_METHODS]
     if learned and isinstance(choice.granularity, PerGroup):
         raise RecipeError(
@@ -107,21 +107,22 @@ def _require_known_scales(choice: LayerChoice, recipe: Recipe, place: str) -> No
             f"leave {', '.join(learned)} out of the methods, or use per_channel",
             place,
         )
+    if learned and choice.trim and choice.trim.pairing == "stc":
+        raise RecipeError(
+            f"{learned[0]} is to learn the weights beside {choice.trim.name}",
+            "learned weights fill what was pruned, and stc trims need weights of which two in four are 0",
+            f"leave {', '.join(learned)} out of the methods, or use a trim that ends in _v",
+            place,
+        )
+
+
+_CHOICES = tuple(f.name for f in fields(Rule) if f.name not in {"operator", "path"})
 
 
 def _merge(rules: list[Rule]) -> Rule:
     values = {}
     for rule in rules:
-        for key in (
-            "weights",
-            "activations",
-            "storage",
-            "observer",
-            "granularity",
-            "weight_method",
-            "symmetric",
-            "rounding",
-        ):
+        for key in _CHOICES:
             if getattr(rule, key) is not None:
                 values[key] = getattr(rule, key)
     return Rule(**values)

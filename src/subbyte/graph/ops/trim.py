@@ -52,7 +52,7 @@ class IntTrim(Op):
         if channels % integer(self, "group", 1, channels):
             rule = f"the group divides the operand's {channels} channels"
             raise fault(self, f"a group of {self.group} channels", rule, "correct the group")
-        return sized(self, (*x.shape[:-1], channels * self._versions))
+        return sized(self, (*x.shape[:-1], channels * self._trim.versions))
 
     def check(self, operands: Sequence[TensorType | Constant], out: TensorType) -> None:
         """The result has the operand's scale, zero point and format."""
@@ -74,10 +74,6 @@ class IntTrim(Op):
     @property
     def _trim(self) -> Trim:
         return get_trim(self.trim)
-
-    @property
-    def _versions(self) -> int:
-        return QUAD if self._trim.pairing == "stc" else 1
 
 
 def trimmed_tensor(x: Tensor, trim: Trim, zero_point: int, group: int) -> Tensor:
@@ -116,5 +112,4 @@ def _partner(x: Tensor, length: int, unit: int, step: int) -> Tensor:
 
 def trimmed_type(x: IntType, trim: Trim) -> IntType:
     """Type of a trimmed value."""
-    versions = QUAD if trim.pairing == "stc" else 1
-    return replace(x, shape=(*x.shape[:-1], (x.shape[-1] or 1) * versions))
+    return replace(x, shape=(*x.shape[:-1], (x.shape[-1] or 1) * trim.versions))

@@ -42,22 +42,18 @@ def _constants(
     x_most = max(x_type.zero_point - x_type.lo, x_type.hi - x_type.zero_point)
     reach = worst_case(layer.weight.integers(), -x_most, x_most, bias).clip(max=LIMIT)
     bytes_only = x_type.storage == out.storage == "uint8" and layer.weight.format.fits_int8 and pre_shift == 0
-    nudged = _nudged if bytes_only and low.scheme.arithmetic == "m31" else _as_told
+    in_float32 = bytes_only and low.scheme.arithmetic == "m31"
     above = [low.ratio(s, out.scale, node) for s in scales]
-    names.extend(low.pairs(node, "", nudged(above, out, clamp, np.zeros_like(reach) if leaky else -reach, reach)))
+    if in_float32:
+        above = _nudged(above, out, clamp, np.zeros_like(reach) if leaky else -reach, reach)
+    names.extend(low.pairs(node, "", above))
     if op.rectify is not None and leaky:
         steep, sign = abs(op.rectify.slope), -1 if op.rectify.slope < 0 else 1
         below = [(sign * m, n) for m, n in (low.ratio(s * steep, out.scale, node) for s in scales)]
-        names.extend(low.pairs(node, "_neg", nudged(below, out, clamp, -reach, np.zeros_like(reach))))
+        if in_float32:
+            below = _nudged(below, out, clamp, -reach, np.zeros_like(reach))
+        names.extend(low.pairs(node, "_neg", below))
     return pre_shift, tuple(names)
-
-
-def _as_told(
-    pairs: Pairs, out: IntType, clamp: tuple[int, int], least: npt.NDArray[np.int64], most: npt.NDArray[np.int64]
-) -> Pairs:
-    """Multipliers of layers whose kernels rescale in integers."""
-    del out, clamp, least, most
-    return pairs
 
 
 def _nudged(
