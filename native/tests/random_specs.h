@@ -91,7 +91,7 @@ public:
                                       &Grower::table,  &Grower::pool,      &Grower::mean,    &Grower::argmax,
                                       &Grower::soft,   &Grower::concat,    &Grower::reshape, &Grower::pad,
                                       &Grower::slice,  &Grower::transpose, &Grower::resize,  &Grower::trim,
-                                      &Grower::linear_norm};
+                                      &Grower::linear_norm, &Grower::channel_stack};
         (this->*MAKERS[pick(0, static_cast<std::int64_t>(std::size(MAKERS)) - 1)])();
         if (chance(10)) spoil();
         op_.output = static_cast<std::int64_t>(plan_.values.size());
@@ -189,6 +189,30 @@ private:
         result_.shape.back() = outputs;
         result_.zero_point = 0;
         op_.attributes["hi"] = {chance(90) ? result_.hi : pick(0, 40000)};
+    }
+
+    void channel_stack() {
+        op_.kind = "int_channel_stack";
+        if (shape().size() != 2) return;
+        Dims kernels, shifts, pools, sides = shape();
+        std::int64_t depth = 0;
+        for (std::int64_t stages = pick(1, 3); stages > 0; --stages) {
+            kernels.push_back(pick(1, 3));
+            shifts.push_back(pick(0, 8));
+            pools.push_back(pick(1, 2));
+            depth += kernels.back() * kernels.back();
+            for (std::int64_t& side : sides)
+                side = (side - kernels.back() + 1) / pools.back();
+        }
+        const std::int64_t channels = pick(1, 40);
+        const std::int64_t levels = pick(2, 20);
+        op_.arrays["table"] = constants_.i16({levels}, -100, 100);
+        op_.arrays["weight_zero"] = constants_.i32({channels}, 0, 0);
+        op_.arrays["codes"] = constants_.u8({channels, depth}, 0, levels - 1);
+        result_.shape = {channels * sides[0] * sides[1]};
+        result_.zero_point = 0;
+        op_.attributes = {
+            {"kernels", kernels}, {"shifts", shifts}, {"pools", pools}, {"hi", {chance(90) ? result_.hi : pick(0, 40000)}}};
     }
 
     void second() {

@@ -14,6 +14,7 @@ from subbyte.formats.qtensor import QTensor
 from subbyte.graph.draw import operator_text, shape_text, short, table
 from subbyte.graph.ir import Graph, IntType, Node
 from subbyte.graph.ops.centred import interval
+from subbyte.graph.ops.channel_stack import IntChannelStack
 from subbyte.graph.ops.op import attributes
 from subbyte.names import printable
 from subbyte.runtime.modelfile import breakdown, budget, to_bytes
@@ -104,6 +105,8 @@ def _granularity(weight: QTensor) -> str:
 
 
 def _accumulator_bits(graph: Graph, node: Node, weight: QTensor) -> int:
+    if isinstance(node.op, IntChannelStack):
+        return int(node.op.largest_sums([graph.operand(i) for i in node.inputs]).max()).bit_length() + 1
     x, bias = graph.types[node.inputs[0]], graph.constants[node.inputs[2]] if len(node.inputs) > 2 else None
     assert isinstance(x, IntType)
     assert bias is None or isinstance(bias, np.ndarray)

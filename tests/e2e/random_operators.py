@@ -17,7 +17,6 @@ from subbyte.graph.ops.avg_pool import AvgPool, IntAvgPool, divisors
 from subbyte.graph.ops.concat import Concat
 from subbyte.graph.ops.conv import IntConv
 from subbyte.graph.ops.linear import IntLinear
-from subbyte.graph.ops.linear_norm import IntLinearArgmax, IntLinearNorm
 from subbyte.graph.ops.log_softmax import IntLogSoftmax
 from subbyte.graph.ops.lut import IntLut
 from subbyte.graph.ops.max_pool import MaxPool
@@ -31,6 +30,7 @@ from subbyte.graph.ops.slice import Slice
 from subbyte.graph.ops.softmax import IntSoftmax
 from subbyte.graph.ops.transpose import Transpose
 from subbyte.graph.ops.trim import IntTrim
+from tests.e2e import random_scaleless as scaleless
 from tests.e2e.graph_maker import GAPS, WIDE, GraphMaker, byte, byte_image, image, legal, small, span
 
 TRIMS = [trim.name for trim in trims()]
@@ -343,29 +343,6 @@ def _trim(g: GraphMaker) -> None:
     g.put(op, (x,), g.shaped(op, (x,), g.types[x]))
 
 
-def _without_bias(g: GraphMaker, x: str) -> str:
-    """Weights of a few outputs, whose sums fit int32."""
-    return g.constant(g.plain_weight((g.integer(1, 24), g.types[x].shape[-1])))
-
-
-def _linear_norm(g: GraphMaker) -> None:
-    x = g.value(small)
-    if x is None:
-        return
-    op = IntLinearNorm(hi=g.pick((1, 15, 127, 255)))
-    inputs = (x, _without_bias(g, x))
-    out = IntType(shape=(), format=g.pick((get_format("uint8"), WIDE)), scale=1.0, zero_point=0)
-    g.put(op, inputs, g.shaped(op, inputs, out))
-
-
-def _linear_argmax(g: GraphMaker) -> None:
-    x = g.value(lambda t: small(t) and len(t.shape) > 2)
-    if x is None:
-        return
-    inputs = (x, _without_bias(g, x))
-    g.put(IntLinearArgmax(), inputs, g.shaped(IntLinearArgmax(), inputs, _wide((), 1.0)))
-
-
 MAKERS: dict[str, Callable[[GraphMaker], None]] = {
     "int_conv": _conv,
     "int_linear": _linear,
@@ -385,9 +362,8 @@ MAKERS: dict[str, Callable[[GraphMaker], None]] = {
     "int_softmax": _softmax,
     "int_log_softmax": _log_softmax,
     "argmax": _argmax,
-    "int_linear_norm": _linear_norm,
-    "int_linear_argmax": _linear_argmax,
     "int_trim": _trim,
+    **scaleless.MAKERS,
 }
 
 LAYERS = (_conv, _conv, _depthwise, _depthwise, _linear, _linear, recoded_layer)

@@ -12,6 +12,7 @@ import pytest
 from subbyte.formats.format import Format
 from subbyte.formats.qtensor import QTensor
 from subbyte.graph.ir import Graph
+from subbyte.graph.ops.channel_stack import IntChannelStack
 from subbyte.graph.ops.conv import IntConv
 from subbyte.graph.ops.identity import Identity
 from subbyte.graph.ops.linear_norm import IntLinearNorm
@@ -90,6 +91,26 @@ def test_chains_without_scales_read_the_array_and_nothing_else(storage: Format, 
     kind = parity.kind((depth,), storage)
     graph = parity.one_op(IntLinearNorm(hi=127), [kind], parity.kind((5,), parity.UINT8), [weight])
     codes = {"x0": guarded(rng.integers(0, 256, (3, depth)).astype(storage.storage))}
+    with parity.isa(isa):
+        engine = Engine(graph)
+    np.testing.assert_array_equal(engine.run(codes)["y"], run_reference(graph, codes)["y"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pages are guarded by mprotect")
+@pytest.mark.parametrize("isa", parity.ISAS)
+@pytest.mark.parametrize("sides", [(4, 4), (5, 9), (16, 16)])
+@pytest.mark.parametrize("storage", [parity.UINT8, parity.INT16])
+def test_stacks_of_convolutions_read_the_image_and_nothing_else(storage: Format, sides: tuple, isa: str) -> None:
+    rng = np.random.default_rng(sides[1])
+    weight = QTensor(
+        codes=rng.integers(0, 3, (5, 13)).astype(np.uint8),
+        format=parity.uniform(-1, 1),
+        scale=np.ones(5, np.float32),
+        zero_point=np.zeros(5, np.int32),
+    )
+    op, kind = IntChannelStack(kernels=(3, 2), shifts=(2, 0), pools=(1, 1), hi=127), parity.kind(sides, storage)
+    graph = parity.one_op(op, [kind], parity.kind(op.infer([kind, weight])[1:], parity.UINT8), [weight])
+    codes = {"x0": guarded(rng.integers(0, 256, (3, *sides)).astype(storage.storage))}
     with parity.isa(isa):
         engine = Engine(graph)
     np.testing.assert_array_equal(engine.run(codes)["y"], run_reference(graph, codes)["y"])

@@ -5,11 +5,11 @@
 // instruction sets, which the compiler makes vectors of.
 
 #include <algorithm>
-#include <cstring>
 #include <string>
 #include <vector>
 
 #include "ops/ops.h"
+#include "ops/scaleless.h"
 #include "walk.h"
 
 namespace subbyte {
@@ -18,18 +18,14 @@ namespace {
 class WideLinear : public Op {
 public:
     WideLinear(const Build& build, Attributes& a) : Op(build.spec) {
-        const ArraySpec& codes = a.array("codes", Storage::u8);
-        const ArraySpec& table = a.array("table", Storage::i16);
         const Layout& x = a.in(0);
-        if (codes.shape.size() != 2) a.fail("the weight has shape " + text(codes.shape));
-        if (table.shape.size() != 1 || table.shape[0] > 256)
-            a.fail("the weight's table has shape " + text(table.shape));
-        if (x.shape.empty() || x.shape.back() != codes.shape[1])
-            a.fail("weight " + text(codes.shape) + " does not fit " + text(x.shape));
-        columns_ = codes.shape[0];
-        depth_ = codes.shape[1];
+        Dims shape;
+        weights_ = read_scaleless(a, shape);
+        if (x.shape.empty() || x.shape.back() != shape[1]) a.fail("weight " + text(shape) + " does not fit " + text(x.shape));
+        columns_ = shape[0];
+        depth_ = shape[1];
         zero_point_ = x.zero_point;
-        decode(a, codes, table);
+        prove(a);
         weight_bytes = static_cast<std::int64_t>(weights_.size() * sizeof(std::int16_t));
         work = x.count() * columns_;
     }
@@ -75,23 +71,11 @@ protected:
     std::int64_t columns_ = 0;
 
 private:
-    void decode(Attributes& a, const ArraySpec& codes, const ArraySpec& table) {
-        std::vector<std::int16_t> values(static_cast<std::size_t>(table.shape[0]));
-        std::memcpy(values.data(), table.data, values.size() * sizeof(std::int16_t));
-        const std::vector<std::int32_t> zeros = a.int32s("weight_zero", columns_, INT32_LO, INT32_HI);
-        const auto* code = static_cast<const std::uint8_t*>(codes.data);
-        weights_.resize(static_cast<std::size_t>(product(codes.shape, "weight")));
+    void prove(const Attributes& a) const {
         for (std::int64_t c = 0; c < columns_; ++c) {
             std::int64_t above = 0, below = 0;  // sums of weights of either sign, at most 2^31 * 2^15
             for (std::int64_t k = 0; k < depth_; ++k) {
-                const auto i = static_cast<std::size_t>(c * depth_ + k);
-                if (code[i] >= values.size())
-                    a.fail("a weight's code is " + std::to_string(code[i]) + " of " + std::to_string(values.size()) +
-                           " levels");
-                const std::int64_t number = std::int64_t{values[code[i]]} - zeros[static_cast<std::size_t>(c)];
-                if (number < -32768 || number > 32767)
-                    a.fail("a weight is " + std::to_string(number) + ", outside int16");
-                weights_[i] = static_cast<std::int16_t>(number);
+                const std::int64_t number = weights_[static_cast<std::size_t>(c * depth_ + k)];
                 (number > 0 ? above : below) += number;
             }
             if (leaves_int32(above, below, a.in(0)))
@@ -133,36 +117,24 @@ class LinearNorm final : public WideLinear {
 public:
     LinearNorm(const Build& build, Attributes& a)
         : WideLinear(build, a), hi_(static_cast<std::int32_t>(a.one("hi", 1, 32767))) {
-        const Layout& y = a.out();
         Dims shape = a.in(0).shape;
         shape.back() = columns_;
         a.result(shape);
-        if (y.zero_point != 0 || y.lo > 0 || y.hi < hi_)
-            a.fail("the result must have zero point 0 and hold 0.." + std::to_string(hi_));
-        wide_out_ = y.storage == Storage::i16;
+        check_renormalised(a, hi_);
     }
 
     void prepare(const std::vector<Layout>& values) override {
         WideLinear::prepare(values);
+        wide_out_ = values[output].storage == Storage::i16;
         out_step_ = values[output].strides.back();
     }
 
 private:
     void answer(const std::int32_t* acc, std::uint8_t* y, std::int64_t at) const override {
-        const std::int32_t peak = *std::max_element(acc, acc + columns_);
-        int shift = 0;
-        while (peak >> shift > hi_)
-            ++shift;
-        const std::int64_t half = (std::int64_t{1} << shift) >> 1;
-        for (std::int64_t c = 0; c < columns_; ++c) {
-            const std::int64_t kept = (std::max<std::int64_t>(acc[c], 0) + half) >> shift;
-            const std::int64_t q = std::min<std::int64_t>(kept, hi_);
-            const std::int64_t place = at + c * out_step_;
-            if (wide_out_) {
-                reinterpret_cast<std::int16_t*>(y)[place] = static_cast<std::int16_t>(q);
-            } else {
-                y[place] = static_cast<std::uint8_t>(q);
-            }
+        if (wide_out_) {
+            renormalise(acc, columns_, hi_, reinterpret_cast<std::int16_t*>(y) + at, out_step_);
+        } else {
+            renormalise(acc, columns_, hi_, y + at, out_step_);
         }
     }
 

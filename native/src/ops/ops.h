@@ -22,6 +22,7 @@ OpPtr make_conv(const Build& build);
 OpPtr make_linear(const Build& build);
 OpPtr make_linear_norm(const Build& build);
 OpPtr make_linear_argmax(const Build& build);
+OpPtr make_channel_stack(const Build& build);
 OpPtr make_add(const Build& build);
 OpPtr make_mul(const Build& build);
 OpPtr make_rescale(const Build& build);

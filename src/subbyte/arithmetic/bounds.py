@@ -10,6 +10,7 @@ covers padding and every partial sum, in any order and in any number of parallel
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,9 +50,7 @@ def worst_case(weight: Integers, x_lo: int, x_hi: int, bias: Integers | None = N
     Raises:
         LoweringError: a sum may pass ``WIDE_LIMIT``.
     """
-    rows = weight.reshape(weight.shape[0], -1).astype(np.int64)
-    positive = np.maximum(rows, 0).sum(axis=1)
-    negative = np.minimum(rows, 0).sum(axis=1)
+    positive, negative = _signed_sums(weight)
     lo, hi = min(x_lo, 0), max(x_hi, 0)
     extreme = max(int((positive - negative).max()) * max(-lo, hi), 0)
     if extreme > WIDE_LIMIT:  # nor would int64 hold it
@@ -91,6 +90,46 @@ def prove_conv(
         channel = int(worst.argmax())
         raise _too_large(f"the accumulator of channel {channel} can reach {worst[channel]}", place)
     return worst
+
+
+def prove_stack(
+    stages: Sequence[Integers], shifts: Sequence[int], x_lo: int, x_hi: int, place: str = ""
+) -> npt.NDArray[np.int64]:
+    """Largest magnitude of each channel's sums in a stack of convolutions, after a proof that all of them fit int32.
+
+    Behind each stage what is negative becomes 0 and the rest loses bits; a maximum over windows changes no bound.
+
+    Args:
+        stages: integers [O, ...] of each stage, of one channel each, sums of their magnitudes at most 2**31.
+        shifts: bits that sums lose behind each stage, 0 or more.
+        x_lo: smallest centred activation, |x_lo| <= 2**17.
+        x_hi: largest centred activation.
+        place: names the layer in errors.
+
+    Returns:
+        int64[O].
+
+    Raises:
+        LoweringError: a sum, or any part of it, can leave int32.
+    """
+    channels = len(stages[0])
+    lo, hi = np.full(channels, min(x_lo, 0)), np.full(channels, max(x_hi, 0))
+    worst = np.zeros(channels, np.int64)
+    for number, (weight, shift) in enumerate(zip(stages, shifts, strict=True), 1):
+        positive, negative = _signed_sums(weight)
+        largest = positive * hi + negative * lo
+        worst = np.maximum(worst, np.maximum(largest, -(positive * lo + negative * hi)))
+        if worst.max() > LIMIT:
+            channel = int(worst.argmax())
+            raise _too_large(f"the sum of channel {channel} in stage {number} can reach {worst[channel]}", place)
+        lo, hi = np.zeros_like(lo), largest >> shift
+    return worst
+
+
+def _signed_sums(weight: Integers) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Of positive and of negative weights, int64[O]."""
+    rows = weight.reshape(weight.shape[0], -1).astype(np.int64)
+    return np.maximum(rows, 0).sum(axis=1), np.minimum(rows, 0).sum(axis=1)
 
 
 def least_pre_shift(weight: Integers, x_lo: int, x_hi: int, bias: npt.NDArray[np.float64]) -> int:

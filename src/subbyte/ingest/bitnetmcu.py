@@ -1,13 +1,14 @@
-"""Nets of the BitNetMCU kind: fully connected chains in integers, without biases and without scales.
+"""Nets of the BitNetMCU kind: chains in integers, without biases and without scales.
 
-What their training exports is a chain of weight matrices in words of 32 bits, each with the number of its encoding.
-``unpack_words`` reads such words, ``chain`` makes the integer graph: every layer but the last is renormalised at run
-time (``graph/ops/linear_norm.py``), the last one answers with a position. The same integers come out as on the device.
+What their training exports is a chain of weight matrices in words of 32 bits, each with the number of its encoding;
+in front of them there may be convolutions of one channel each, with int8 weights. ``unpack_words`` reads such words,
+``chain`` makes the integer graph: convolutions are one operator (``graph/ops/channel_stack.py``), every layer but the
+last is renormalised at run time (``graph/ops/linear_norm.py``), the last one answers with a position. The same integers
+come out as on the device. ``bitnetmcu_header.py`` reads whole exported headers.
 
 Encodings by number, from the project's documentation: 1 binary (a set bit is +1), 2 and 4 sign and magnitude of odd
 integers, 12 and 16 two's complement of 4 and 8 bits, 20 FP1.3.0 (sign and exponent), 64 ternary, ten digits in 16 bits.
-Code 36, NF4, is exported there and has no kernel (its layers give zeros), so it is refused here. Convolutional nets,
-whose layers shift by a fixed number of bits in 32-bit activations, are not read.
+Code 36, NF4, is exported there and has no kernel (its layers give zeros), so it is refused here.
 
 Source: BitNetMCU documentation. Its code is under the GPL; none of it is here.
 """
@@ -24,7 +25,8 @@ import numpy.typing as npt
 from subbyte.errors import IngestError
 from subbyte.formats import Format, get_format
 from subbyte.formats.qtensor import QTensor
-from subbyte.graph.ir import Graph, IntType, Node
+from subbyte.graph.ir import Graph, IntType, Node, Shape
+from subbyte.graph.ops.channel_stack import IntChannelStack
 from subbyte.graph.ops.linear_norm import IntLinearArgmax, IntLinearNorm
 from subbyte.graph.ops.op import Op
 from subbyte.graph.verify import verify
@@ -78,6 +80,20 @@ ENCODINGS: dict[int, Encoding] = {
 """By the number that the exporter writes beside the weights."""
 
 
+class Convolution(NamedTuple):
+    """A convolution of one channel each, without padding, and the maximum behind it.
+
+    Attributes:
+        weights: integers within int8 [channels, side, side], in the order of the export: channel, row, column.
+        pool: side of the squares of which the largest number stays; 1: all stay.
+        shift: bits that sums lose; the published nets' code drops 4 behind every convolution, their export says none.
+    """
+
+    weights: npt.ArrayLike
+    pool: int = 1
+    shift: int = 4
+
+
 def unpack_words(words: npt.ArrayLike, encoding: int, outputs: int, inputs: int) -> QTensor:
     """The weights of one layer.
 
@@ -116,46 +132,83 @@ def unpack_words(words: npt.ArrayLike, encoding: int, outputs: int, inputs: int)
     return _tensor(integers, kind.format)
 
 
-def chain(weights: Sequence[QTensor], name: str = "bitnetmcu") -> Graph:
+def chain(
+    weights: Sequence[QTensor],
+    name: str = "bitnetmcu",
+    convolutions: Sequence[Convolution] = (),
+    image: tuple[int, int] = (16, 16),
+) -> Graph:
     """The integer graph of a chain of layers; its input is int8 of scale 1, its output the position of the answer.
 
     Args:
-        weights: codes [outputs, inputs] of each layer, first to last; their scales are not looked at.
+        weights: codes [outputs, inputs] of each linear layer, first to last; their scales are not looked at.
         name: of the graph.
+        convolutions: in front of them, first to last; the input is then an image [rows, columns], and the first linear
+            layer reads all channels, the numbers of a channel side by side.
+        image: rows and columns, where there are convolutions.
 
     Raises:
         IngestError: no layer, or one that does not fit the layer in front of it.
-        LoweringError: an accumulator can leave int32.
+        GraphError: the image is too small for the convolutions.
+        LoweringError: a sum can leave int32, where the device's would wrap around.
     """
-    _check_chain(weights)
-    types = {"x": IntType(shape=(None, weights[0].shape[1]), format=get_format("int8"), scale=1.0, zero_point=128)}
-    nodes, value = [], "x"
+    nodes: list[Node] = []
+    constants: dict[str, QTensor] = {}
+    inputs = weights[0].shape[1] if weights and weights[0].codes.ndim == 2 else 0
+    types = {"x": _kind((None, *image) if convolutions else (None, inputs), get_format("int8"), zero_point=128)}
+
+    def put(made: str, op: Op, weight: QTensor, format: str) -> None:
+        value = nodes[-1].output if nodes else "x"
+        shape = op.infer([types[value], weight])
+        types[made] = _kind(shape, get_format(format))
+        constants[f"{made}.weight"] = weight
+        nodes.append(Node(name=made, op=op, inputs=(value, f"{made}.weight"), output=made))
+
+    if convolutions:
+        put("conv", *_stack(convolutions), "uint7")
+    _check_chain(weights, types["conv"].shape[-1] if convolutions else inputs)
     for i, weight in enumerate(weights, 1):
         last = i == len(weights)
-        op: Op = IntLinearArgmax() if last else IntLinearNorm(hi=LARGEST)
-        shape = (None,) if last else (None, weight.shape[0])
-        made = f"fc{i}"
-        types[made] = IntType(shape=shape, format=get_format("int16" if last else "uint7"), scale=1.0, zero_point=0)
-        nodes.append(Node(name=made, op=op, inputs=(value, f"{made}.weight"), output=made))
-        value = made
+        put(f"fc{i}", IntLinearArgmax() if last else IntLinearNorm(hi=LARGEST), weight, "int16" if last else "uint7")
     graph = Graph(
-        name=name,
-        inputs=("x",),
-        outputs=(value,),
-        types=types,
-        constants={f"fc{i}.weight": weight for i, weight in enumerate(weights, 1)},
-        nodes=tuple(nodes),
+        name=name, inputs=("x",), outputs=(nodes[-1].output,), types=types, constants=constants, nodes=tuple(nodes)
     )
     verify(graph, "integer")
     return graph
 
 
-def _check_chain(weights: Sequence[QTensor]) -> None:
+def _kind(shape: Shape, format: Format, zero_point: int = 0) -> IntType:
+    return IntType(shape=shape, format=format, scale=1.0, zero_point=zero_point)
+
+
+def _stack(convolutions: Sequence[Convolution]) -> tuple[IntChannelStack, QTensor]:
+    """The operator, and the windows of each channel side by side."""
+    arrays = [np.asarray(c.weights) for c in convolutions]
+    shapes = [a.shape for a in arrays]
+    int8 = get_format("int8")
+    whole = all(a.dtype.kind in "ui" and a.size and a.min() >= int8.lo and a.max() <= int8.hi for a in arrays)
+    square = all(len(s) == 3 and s[0] == shapes[0][0] and s[1] == s[2] for s in shapes)
+    if not whole or not square:
+        raise IngestError(
+            f"convolutions have weights {[f'{a.dtype}{list(a.shape)}' for a in arrays]}",
+            "weights are integers of -128..127 [channels, side, side], of as many channels in every convolution",
+            "give each layer's exported numbers in that shape; layers that mix channels do not exist on the device",
+        )
+    op = IntChannelStack(
+        kernels=tuple(s[1] for s in shapes),
+        shifts=tuple(c.shift for c in convolutions),
+        pools=tuple(c.pool for c in convolutions),
+        hi=LARGEST,
+    )
+    return op, _tensor(np.concatenate([a.reshape(len(a), -1) for a in arrays], axis=1), int8)
+
+
+def _check_chain(weights: Sequence[QTensor], inputs: int | None) -> None:
     sizes = [weight.shape for weight in weights]
-    fits = all(len(s) == 2 for s in sizes) and all(a[0] == b[1] for a, b in itertools.pairwise(sizes))
+    fits = all(len(s) == 2 for s in sizes) and all(a[0] == b[1] for a, b in itertools.pairwise([(inputs,), *sizes]))
     if not sizes or not fits:
         raise IngestError(
-            f"layers have weights of shape {[list(s) for s in sizes]}",
+            f"layers have weights of shape {[list(s) for s in sizes]}, the first one reads {inputs} numbers",
             "a chain has one layer or more, each with as many inputs as the layer in front has outputs, and no biases",
             "give [outputs, inputs] of each layer, first to last",
         )

@@ -21,6 +21,7 @@ OPERANDS: Mapping[str, Mapping[int, str]] = {
     "int_linear": {1: "weight", 2: "bias", 3: "m", 4: "n", 5: "m_neg", 6: "n_neg"},
     "int_linear_norm": {1: "weight"},
     "int_linear_argmax": {1: "weight"},
+    "int_channel_stack": {1: "weight"},
     "int_add": {1: "b", 2: "m"},
     "int_mul": {1: "b"},
     "int_lut": {1: "table"},

@@ -105,6 +105,11 @@ INTEGER = [
     ),
     Case(ops.IntLinear(lo=-3000, hi=3000), [ints(3, 5), weights(2, 5), *epilogue(2)], ints(1, fmt="int16", zero=-5)),
     Case(ops.IntLinearNorm(hi=127), [ints(3, 5), weights(4, 5)], ints(1, zero=0)),
+    Case(
+        ops.IntChannelStack(kernels=(2, 1), shifts=(3, 0), pools=(1, 2), hi=127),
+        [ints(4, 5), weights(3, 5)],
+        ints(1, zero=0),
+    ),
     Case(ops.IntLinearArgmax(), [ints(3, 5), weights(4, 5)], ints(1, fmt="int16", zero=0, scale=1.0)),
     Case(ops.IntAdd(n=31, lo=0, hi=255), [ints(3, 4), ints(1, 4, zero=200), i32(S, -S // 3)], ints(1, zero=128)),
     Case(ops.IntMul(m=S, n=36, lo=0, hi=255), [ints(3, 4), i32(-70, 5, 3, 100)], ints(1, zero=128)),

@@ -7,6 +7,7 @@ from subbyte.graph.ops.affine import Affine
 from subbyte.graph.ops.argmax import Argmax
 from subbyte.graph.ops.avg_pool import AvgPool, IntAvgPool
 from subbyte.graph.ops.batch_norm import BatchNorm
+from subbyte.graph.ops.channel_stack import IntChannelStack
 from subbyte.graph.ops.concat import Concat
 from subbyte.graph.ops.conv import Conv, IntConv
 from subbyte.graph.ops.identity import Identity
@@ -40,6 +41,7 @@ __all__ = [
     "Identity",
     "IntAdd",
     "IntAvgPool",
+    "IntChannelStack",
     "IntConv",
     "IntLinear",
     "IntLinearArgmax",

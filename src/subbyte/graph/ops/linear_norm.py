@@ -5,8 +5,7 @@ decides by how many bits all of them are shifted. That is legal in a chain alone
 scale, no bias and no other branch, because from the first layer on nobody knows what real number a code stands for. The
 last layer answers with the position of its largest accumulator, which no scale changes.
 
-Source: BitNetMCU's documentation, "ReLUNorm"; the rule is written down from it. A sample without a positive accumulator
-is all zeros here; in C a shift by 32 would be undefined.
+A sample without a positive accumulator is all zeros here; in the device's C a shift by 32 would be undefined.
 """
 
 from __future__ import annotations
@@ -25,15 +24,19 @@ from subbyte.graph.ops.centred import centred, centred_tensor, interval, tensor,
 from subbyte.graph.ops.checks import arity, codes, fault, integer, ints, sized
 from subbyte.graph.ops.exact import accumulator_dtype, matmul
 from subbyte.graph.ops.op import Array, Dialect, IntCall, Op, register_op, stored
-from subbyte.graph.ops.results import fixed, integer_result
+from subbyte.graph.ops.renormalise import (
+    INT16,
+    check_renormalised,
+    check_weights,
+    renormalised,
+    renormalised_tensor,
+)
+from subbyte.graph.ops.results import fixed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from subbyte.graph.ir import Constant, Shape, TensorType
-
-INT16 = (-(2**15), 2**15 - 1)
-"""What weights of these layers may be: 128 of FP1.3.0 is no int8."""
 
 
 @final
@@ -42,8 +45,7 @@ INT16 = (-(2**15), 2**15 - 1)
 class IntLinearNorm(Op):
     """ReLU of a linear layer, as many bits shorter as its largest accumulator asks; inputs x[N, ..., K], codes [O, K].
 
-    ``acc = sum w (x - z_x)``; with s the least shift at which ``max(acc) >> s <= hi`` over the O accumulators,
-    ``y = min((max(acc, 0) + (2**s >> 1)) >> s, hi)``, zero point 0.
+    ``acc = sum w (x - z_x)``, renormalised (``renormalise.py``) by the largest of the O accumulators.
 
     Attributes:
         hi: largest stored result, 1 or more; 127 for 8-bit activations.
@@ -62,32 +64,16 @@ class IntLinearNorm(Op):
 
     def check(self, operands: Sequence[TensorType | Constant], out: TensorType) -> None:
         """The result holds 0..hi with zero point 0; the accumulator proof."""
-        declared = integer_result(self, out)
-        if declared.zero_point != 0 or declared.lo > 0 or declared.hi < self.hi:
-            seen = f"the result has zero point {declared.zero_point} and {declared.lo}..{declared.hi}"
-            raise fault(self, seen, f"it has zero point 0 and holds 0..{self.hi}", "use format uint7 or uint8")
+        check_renormalised(self, out, self.hi)
         _prove(self, operands)
 
     def numpy(self, call: IntCall) -> Array:
         """The formula, sample by sample."""
-        acc = _accumulators(call)
-        peak, shift = acc.max(axis=-1, keepdims=True), np.zeros((*acc.shape[:-1], 1), dtype=np.int64)
-        for _ in range(31):
-            shift += (peak >> shift) > self.hi
-        half = (np.int64(1) << shift) >> 1
-        return stored(np.minimum((np.maximum(acc, 0) + half) >> shift, self.hi), call.out.storage)
+        return stored(renormalised(_accumulators(call), self.hi), call.out.storage)
 
     def torch_int(self, call: IntCall) -> Tensor:
         """The same on int64 tensors."""
-        import torch
-
-        acc = _accumulator_tensor(call)
-        peak = acc.amax(dim=-1, keepdim=True)
-        shift = torch.zeros_like(peak)
-        for _ in range(31):
-            shift = shift + ((peak >> shift) > self.hi).long()
-        half = (torch.ones_like(shift) << shift) >> 1
-        return ((acc.clamp(min=0) + half) >> shift).clamp(max=self.hi)
+        return renormalised_tensor(_accumulator_tensor(call), self.hi)
 
     def macs(self, operands: Sequence[TensorType | Constant], out: Shape) -> int:
         """Results times K."""
@@ -139,13 +125,7 @@ def _shapes(op: Op, operands: Sequence[TensorType | Constant]) -> tuple[Shape, i
     arity(op, operands, 2)
     x = ints(op, operands, 0).shape
     weight = codes(op, operands, 1, 2)
-    smallest, largest = weight.interval()
-    if smallest < INT16[0] or largest > INT16[1] or not weight.format.fits_int16:
-        rule = f"weights of such layers, and the values of their format, are {INT16[0]}..{INT16[1]}"
-        seen = f"weights of format {weight.format.name} are {smallest}..{largest}"
-        raise fault(op, seen, rule, "choose a weight format of smaller integers")
-    if weight.groups is not None:
-        raise fault(op, "weights in groups", "chains without scales have none in groups either", "use plain weights")
+    check_weights(op, weight)
     if len(x) < 2 or x[-1] != weight.shape[1]:
         seen = f"an activation {list(x)} meets weights {list(weight.shape)}"
         raise fault(op, seen, "the last axis has as many entries as a weight row", "transpose or flatten before")
