@@ -66,7 +66,7 @@ def shares(model: sb.Graph) -> dict[str, float]:
 
 def evaluate(net: Net, role: str, names: Sequence[str]) -> dict[str, Any]:
     """Rows by format of one network, and that of the float network."""
-    model, run_float, folds = sb.load_model(net.path), session(net.path), net.folds()
+    model, run_float, folds = sb.load_model(net.path), session(net.path), net.folds(net.few)
     exact = [run_float(f.x) for f in folds]
     rows: dict[str, Any] = {}
     for name, first in twins(role).items():

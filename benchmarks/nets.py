@@ -54,6 +54,8 @@ class Net:
     name: str
     file: str
     folds: Callable[..., list[Fold]]
+    few: int = CALIBRATION
+    """Calibration samples where hundreds of rows are measured: fewer for large images."""
 
     @property
     def path(self) -> Path:
@@ -129,6 +131,6 @@ NETS = {
         Net(name="resnet8", file="mlperf_resnet8.onnx", folds=partial(_cifar, _raw)),
         Net(name="resnet20", file="cifar_resnet20.onnx", folds=partial(_cifar, _normalised)),
         Net(name="vww", file="mlperf_vww_mobilenetv1_025_96.onnx", folds=_vww),
-        Net(name="tiny_darknet", file="tiny_darknet_imagenet.onnx", folds=_darknet),
+        Net(name="tiny_darknet", file="tiny_darknet_imagenet.onnx", folds=_darknet, few=64),
     )
 }

@@ -59,6 +59,7 @@ STACKS: dict[str, tuple[str, ...] | None] = {
     "smoothing_default": ("smoothing", *WITHOUT_DESCENT),
     "clipping": ("output_error_clipping",),
     "clipping_default": ("output_error_clipping", *WITHOUT_DESCENT),
+    "splitting_default": ("activation_splitting", *WITHOUT_DESCENT),
     "adaround": ("bias_correction", "adaround"),
     "block_reconstruction": (*WITHOUT_DESCENT, "block_reconstruction"),
     "distill": (*WITHOUT_DESCENT, "distill"),

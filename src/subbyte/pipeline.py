@@ -19,14 +19,15 @@ from subbyte.quantization.clipping import output_error_clipping
 from subbyte.quantization.groups import find_groups
 from subbyte.quantization.layers import LayerWeights, default_methods, quantize_layers, sample_limit
 from subbyte.quantization.lowering import lower
-from subbyte.quantization.methods import CLIPPING, LEARNED_METHODS, apply_graph_methods
+from subbyte.quantization.methods import CLIPPING, LEARNED_METHODS, SPLITTING, apply_graph_methods
 from subbyte.quantization.methods.network import Network
 from subbyte.quantization.methods.normals import batch_norm_normals, expected_means
 from subbyte.quantization.recipe import Recipe, load_recipe
 from subbyte.quantization.resolve import resolve
-from subbyte.quantization.scheme import Scheme, make_scheme
+from subbyte.quantization.scheme import Scheme, make_scheme, on_graph
 from subbyte.quantization.slots import find_slots
 from subbyte.quantization.snap import snap_scales
+from subbyte.quantization.splitting import activation_splitting
 from subbyte.quantization.unbend import unbend
 from subbyte.quantization.weights import Reals
 from subbyte.zeroshot.domain import Synthetic, declared
@@ -120,9 +121,12 @@ def to_integers(
     if arithmetic == "shift":
         types = snap_scales(graph, groups, types)
     scheme = make_scheme(graph, groups, slots, types, choices, arithmetic)
+    if SPLITTING in methods:
+        network = activation_splitting(network, scheme, JUDGED_SAMPLES)
+        scheme = on_graph(scheme, network.graph, chosen)
 
-    feeds = take(known.batches, sample_limit(graph, samples))
-    means = expected_means(graph, network.normals)
+    feeds = take(known.batches, sample_limit(network.graph, samples))
+    means = expected_means(network.graph, network.normals)
     return lower(*_layers(scheme, feeds, replace(chosen, methods=methods), seed, known.report, means))
 
 

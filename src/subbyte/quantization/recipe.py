@@ -25,6 +25,7 @@ from subbyte.quantization.methods import (
     DEFAULT_WEIGHT_METHODS,
     GRAPH_METHODS,
     LEARNED_METHODS,
+    SPLITTING,
     WEIGHT_METHODS,
 )
 from subbyte.ranges import get_observer
@@ -32,7 +33,7 @@ from subbyte.ranges import get_observer
 LAYER_OPERATORS = ("conv", "linear")
 METHODS = (*DEFAULT_WEIGHT_METHODS, BIAS_CORRECTION)
 """How weights and biases are found, in the order in which they make sense: the default below 8 bits."""
-ALL_METHODS = (*GRAPH_METHODS, CLIPPING, *WEIGHT_METHODS, *CORRECTIONS, *LEARNED_METHODS)
+ALL_METHODS = (*GRAPH_METHODS, CLIPPING, SPLITTING, *WEIGHT_METHODS, *CORRECTIONS, *LEARNED_METHODS)
 """What a recipe may name; those that learn come last."""
 
 _Made = TypeVar("_Made")

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from subbyte.arithmetic.requant import Arithmetic
 from subbyte.formats.trims import Trim
 from subbyte.graph.ir import Graph, IntType, Node
-from subbyte.quantization.groups import Group, group_of
+from subbyte.quantization.groups import Group, find_groups, group_of
 from subbyte.quantization.parts import FIXED_RANGE
+from subbyte.quantization.recipe import Recipe
 from subbyte.quantization.resolve import LayerChoice
-from subbyte.quantization.slots import Slots, multiplied_channels, operand_format
+from subbyte.quantization.slots import Slots, find_slots, multiplied_channels, operand_format
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,3 +80,10 @@ def with_types(scheme: Scheme, types: Mapping[tuple[str, str], IntType]) -> Sche
     """The scheme with other scales and zero points; results with one scale for all networks keep theirs."""
     groups = tuple({group.root: group for group in scheme.groups.values()}.values())
     return make_scheme(scheme.graph, groups, scheme.slots, types, scheme.choices, scheme.arithmetic)
+
+
+def on_graph(scheme: Scheme, graph: Graph, recipe: Recipe) -> Scheme:
+    """The same decisions for a graph with the same nodes and values, some of which have other channels."""
+    groups = find_groups(graph)
+    slots = find_slots(graph, groups, scheme.choices, recipe)
+    return make_scheme(graph, groups, slots, scheme.types, scheme.choices, scheme.arithmetic)

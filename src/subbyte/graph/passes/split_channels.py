@@ -15,7 +15,7 @@ from subbyte.graph.ops.conv import Conv
 from subbyte.graph.ops.op import Op
 from subbyte.graph.ops.pad import Pad
 from subbyte.graph.ops.reshape import Reshape
-from subbyte.graph.passes.links import Link, links
+from subbyte.graph.passes.links import Link, Reals, links
 from subbyte.graph.passes.protocol import PassResult
 from subbyte.graph.passes.rewriter import Rewriter
 
@@ -33,9 +33,12 @@ class SplitChannels:
     Attributes:
         sources: by name of a link's maker, which of its channels each channel of the new value is; the first ones are
             the old channels in order, the rest copies. Links that cannot split (see ``splits``) are left alone.
+        offsets: by name of a link's maker with a bias, what is added to each channel of the new value before the
+            maker's activation; the function stays the same as far as copies' offsets cancel behind it.
     """
 
     sources: Mapping[str, Places] = field(default_factory=dict)
+    offsets: Mapping[str, Reals] = field(default_factory=dict)
     name: str = "split_channels"
     requires: frozenset[str] = frozenset({"channels_last"})
     ensures: frozenset[str] = frozenset()
@@ -45,7 +48,7 @@ class SplitChannels:
         for link in links(graph):
             sources = self.sources.get(link.maker.name)
             if sources is not None and len(sources) > link.channels and splits(link):
-                _split(rewriter, link, sources)
+                _split(rewriter, link, sources, self.offsets.get(link.maker.name))
         return rewriter.finish()
 
 
@@ -55,10 +58,13 @@ def splits(link: Link) -> bool:
     return not any(isinstance(n.op, Affine) or (isinstance(n.op, Conv) and n.op.groups > 1) for n in ends)
 
 
-def _split(rewriter: Rewriter, link: Link, sources: Places) -> None:
+def _split(rewriter: Rewriter, link: Link, sources: Places, offsets: Reals | None) -> None:
     counts = np.bincount(sources, minlength=link.channels)[sources].astype(np.float64)
     maker = rewriter.node(link.maker.name)
-    more = [rewriter.revise(n, rewriter.known_array(n)[sources]) for n in maker.inputs[1:]]  # links are of constants
+    made = [rewriter.known_array(n)[sources] for n in maker.inputs[1:]]  # links are of constants
+    if offsets is not None:
+        made[1] = made[1] + offsets
+    more = [rewriter.revise(n, array) for n, array in zip(maker.inputs[1:], made, strict=True)]
     rewriter.replace(maker, inputs=[maker.inputs[0], *more])
     _widen(rewriter, maker.output, len(sources))
     for mover in link.movers:

@@ -26,6 +26,7 @@ __all__ = [
     "DEFAULT_WEIGHT_METHODS",
     "GRAPH_METHODS",
     "LEARNED_METHODS",
+    "SPLITTING",
     "VISIBLE_BIAS_CORRECTION",
     "WEIGHT_METHODS",
     "Method",
@@ -44,6 +45,9 @@ GRAPH_METHODS: Mapping[str, GraphMethod] = {
 
 CLIPPING = "output_error_clipping"
 """Ranges of low-bit activations moved behind calibration (see ``quantization/clipping.py``)."""
+
+SPLITTING = "activation_splitting"
+"""Copies of channels a part of a step apart, behind calibration (see ``quantization/splitting.py``)."""
 
 WEIGHT_METHODS: Mapping[str, Method] = {
     "refit": refit.refit,
