@@ -13,7 +13,6 @@ import argparse
 import json
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ import subbyte as sb
 from benchmarks.formats_page import ROLES, page, pictures
 from benchmarks.machine import facts
 from benchmarks.nets import NETS, Net
-from benchmarks.ptq import folded, quantized, score, session
+from benchmarks.ptq import score, scored, session
+from benchmarks.repeated import Repeated
 from subbyte.formats.format import Format
 from subbyte.formats.refusals import refused
 from subbyte.formats.registry import formats
@@ -66,8 +66,9 @@ def shares(model: sb.Graph) -> dict[str, float]:
 
 def evaluate(net: Net, role: str, names: Sequence[str]) -> dict[str, Any]:
     """Rows by format of one network, and that of the float network."""
-    model, run_float, folds = sb.load_model(net.path), session(net.path), net.folds(net.few)
+    model, run_float, folds = sb.load_model(net.path), session(net.path), net.brief()
     exact = [run_float(f.x) for f in folds]
+    trials = [Repeated(model, fold) for fold in folds]
     rows: dict[str, Any] = {}
     for name, first in twins(role).items():
         if name not in names:
@@ -75,7 +76,7 @@ def evaluate(net: Net, role: str, names: Sequence[str]) -> dict[str, Any]:
         if first in rows:
             rows[name] = {**rows[first], "same_as": first}
             continue
-        rows[name] = folded(partial(quantized, model, ROLES[role].recipe.format(name), None), folds, exact)
+        rows[name] = scored([t.made(ROLES[role].recipe.format(name)) for t in trials], folds, exact)
         print(net.name, role, name, json.dumps(rows[name]), flush=True)
     return {"float32": score(exact, exact, [f.y for f in folds]), "shares": shares(model), role: rows}
 

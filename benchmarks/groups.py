@@ -70,7 +70,7 @@ def quantized(model: sb.Graph, name: str, format_: str, fold: Fold) -> tuple[Flo
 
 def evaluate(net: Net, formats: Sequence[str], suffixes: Sequence[str]) -> dict[str, Any]:
     """Rows by recipe of one network, that of the float network, and what MX loses by its limit."""
-    model, run_float, folds = sb.load_model(net.path), session(net.path), net.folds(net.few)
+    model, run_float, folds = sb.load_model(net.path), session(net.path), net.brief()
     exact, labels = [run_float(f.x) for f in folds], [f.y for f in folds]
     rows: dict[str, Any] = {}
     for format_ in formats:

@@ -54,13 +54,17 @@ class Net:
     name: str
     file: str
     folds: Callable[..., list[Fold]]
-    few: int = CALIBRATION
-    """Calibration samples where hundreds of rows are measured: fewer for large images."""
+    large: bool = False
+    """Whether its samples are too large for all of them to be looked at hundreds of times."""
 
     @property
     def path(self) -> Path:
         """The ONNX file."""
         return data_folder() / "models" / self.file
+
+    def brief(self) -> list[Fold]:
+        """What hundreds of rows are measured with: of large samples one fold with a quarter of the calibration."""
+        return self.folds(CALIBRATION // 4)[:1] if self.large else self.folds()
 
 
 def _pick(n: int, count: int) -> npt.NDArray[np.int64]:
@@ -131,6 +135,6 @@ NETS = {
         Net(name="resnet8", file="mlperf_resnet8.onnx", folds=partial(_cifar, _raw)),
         Net(name="resnet20", file="cifar_resnet20.onnx", folds=partial(_cifar, _normalised)),
         Net(name="vww", file="mlperf_vww_mobilenetv1_025_96.onnx", folds=_vww),
-        Net(name="tiny_darknet", file="tiny_darknet_imagenet.onnx", folds=_darknet, few=64),
+        Net(name="tiny_darknet", file="tiny_darknet_imagenet.onnx", folds=_darknet, large=True),
     )
 }

@@ -169,7 +169,7 @@ def write(nets: Mapping[str, Any]) -> None:
 
 def measure(net: Net, args: argparse.Namespace) -> None:
     """All rows of one network, each stored as soon as it is there."""
-    model, answer, folds = sb.load_model(net.path), session(net.path), net.folds(net.few)[: args.folds]
+    model, answer, folds = sb.load_model(net.path), session(net.path), net.brief()[: args.folds]
     exact = [answer(f.x) for f in folds]
     keep = not args.no_write
     known = stored_results().get(net.name, {}) if keep else {}
