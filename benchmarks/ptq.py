@@ -69,11 +69,11 @@ NOTES = {
         "With 8-bit weights and 4-bit operands (`w8a4_first_last_8`) nearly as much is lost as with 4-bit weights: it",
         "is the operands. A quarter of it is one of them: `w4a4_second_operand_8` gives 8 bits to what the second",
         "convolution reads, 16 channels between -2.6 and 12, some of which stay near 4 or 5, so that 16 steps of one",
-        "range leave them a few codes. `activation_splitting` (`splitting_default`) finds that layer by itself and gives",
-        "its channels, and some of three other layers, steps half as large by copies of them: still 4-bit operands, a",
-        "quarter more multiplications (with 35 % more: +16.2 and 63.2 %). How much work copies may add was chosen on",
-        "calibration samples. Methods that learn did not help: on the first half alone `distill` ends at +18.0 and",
-        "54.4 %, `block_reconstruction` (16 samples a step) at +18.4 and 55.2 %.",
+        "range leave them a few codes. `activation_splitting` (`splitting_default`) finds that layer by itself and",
+        "gives its channels, and some of three other layers, steps half as large by copies of them: still 4-bit",
+        "operands, a quarter more multiplications (with 35 % more: +16.2 and 63.2 %). How much work copies may add was",
+        "chosen on calibration samples. Methods that learn did not help: on the first half alone `distill` ends at",
+        "+18.0 and 54.4 %, `block_reconstruction` (16 samples a step) at +18.4 and 55.2 %.",
     ),
 }
 """What the figures of a network do not say by themselves."""
