@@ -2,6 +2,7 @@
 
     python -m benchmarks.wide                # everything; updates benchmarks/results/ and docs/results/
     python -m benchmarks.wide --speed        # times alone (or --accuracy); the other rows stay
+    python -m benchmarks.wide --accuracy --recipes w8a16        # this one alone
 
 Folds, scores and the float networks' answers, and the rows of 8-bit activations, are those of ``benchmarks.ptq``.
 """
@@ -12,7 +13,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,10 @@ from subbyte.runtime.engine import Engine
 from subbyte.runtime.reference import run_reference
 
 SMALL = ("mnist_mlp", "dscnn_kws", "honk_res8", "resnet8", "vww")
-ACCURATE = ("w8a16", "w4a16_first_last_8", "w2a16_first_last_8", "wfp8_e4m3fn_a8", "wfp8_e4m3fn_a16")
+_FLOATS = ("wfp8_e4m3fn_a8", "wfp8_e4m3fn_a16", "w8_afp8_e4m3fn", "wfp8_e4m3fn_afp8_e4m3fn")
+ACCURATE = ("w8a16", "w4a16_first_last_8", "w2a16_first_last_8", *_FLOATS)
 BESIDE = ("w8a8", "w4a8_first_last_8", "w2a8_first_last_8")
-TIMED = ("w8a8", "w8a16", "wfp6_e3m2_a8", "wfp8_e4m3fn_a8", "wfp8_e4m3fn_a16")
+TIMED = ("w8a8", "w8a16", "wfp6_e3m2_a8", *_FLOATS)
 ISAS = ("avx512_vbmi", "avx2")
 ROUNDS = 120
 HERE = Path(__file__).resolve().parent
@@ -68,13 +70,13 @@ by round; {rounds} rounds in turns. On {processor}.
 """
 
 
-def accuracy(net: Net) -> dict[str, Any]:
-    """Rows by recipe."""
+def accuracy(net: Net, recipes: Sequence[str], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Rows by recipe; those that are not asked for stay as they are."""
     model, run_float, folds = sb.load_model(net.path), session(net.path), net.folds()
     exact = [run_float(f.x) for f in folds]
     known = json.loads(PTQ.read_text())["nets"].get(net.name, {})
-    rows = {recipe: known[recipe] for recipe in BESIDE if recipe in known}
-    for recipe in ACCURATE:
+    rows = {**before, **{recipe: known[recipe] for recipe in BESIDE if recipe in known}}
+    for recipe in recipes:
         rows[recipe] = folded(partial(quantized, model, recipe, None), folds, exact)
         print(net.name, recipe, json.dumps(rows[recipe]), flush=True)
     return rows
@@ -119,7 +121,7 @@ def page(results: Mapping[str, Any]) -> str:
     lines += [f"| network | instructions | {' | '.join(TIMED)} |", f"|---|---|{'--:|' * len(TIMED)}"]
     for name in (n for n in SMALL if "speed" in nets.get(n, {})):
         for isa, row in nets[name]["speed"].items():
-            cells = (f"{row[r][0]:,.1f} ({row[r][1]:.2f})" for r in TIMED)
+            cells = (f"{row[r][0]:,.1f} ({row[r][1]:.2f})" if r in row else "-" for r in TIMED)
             lines.append(f"| {name} | {isa} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -132,17 +134,18 @@ def main() -> None:
     """Measure and write; what is not asked for stays as it is."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nets", nargs="*", default=list(SMALL), choices=SMALL)
+    parser.add_argument("--recipes", nargs="*", default=list(ACCURATE), choices=ACCURATE)
     parser.add_argument("--accuracy", action="store_true")
     parser.add_argument("--speed", action="store_true")
     args = parser.parse_args()
     both = args.accuracy == args.speed
     for name in args.nets:
         found: dict[str, Any] = {}
+        nets = dict(json.loads(STORED.read_text())["nets"]) if STORED.exists() else {}
         if args.accuracy or both:
-            found["accuracy"] = accuracy(NETS[name])
+            found["accuracy"] = accuracy(NETS[name], args.recipes, nets.get(name, {}).get("accuracy", {}))
         if args.speed or both:
             found["speed"] = speed(NETS[name])
-        nets = dict(json.loads(STORED.read_text())["nets"]) if STORED.exists() else {}
         nets[name] = {**nets.get(name, {}), **found}
         results = {"command": "python -m benchmarks.wide", "machine": facts(), "nets": nets}
         STORED.write_text(json.dumps(results, indent=1) + "\n")

@@ -77,11 +77,11 @@ Dims shape_of(const Array& array) {
 class Builder {
 public:
     std::int64_t value(const std::string& name, const Dims& shape, const std::string& storage, std::int64_t zero_point,
-                       std::int64_t lo, std::int64_t hi, double scale) {
+                       std::int64_t lo, std::int64_t hi, double scale, const std::vector<std::int32_t>& table) {
         if (storage != "uint8" && storage != "int16")
             throw PlanError("value '" + name + "': storage '" + storage + "' is neither uint8 nor int16");
         plan_.values.push_back(
-            ValueSpec{name, shape, storage == "uint8" ? Storage::u8 : Storage::i16, zero_point, lo, hi, scale});
+            ValueSpec{name, shape, storage == "uint8" ? Storage::u8 : Storage::i16, zero_point, lo, hi, scale, table});
         return static_cast<std::int64_t>(plan_.values.size()) - 1;
     }
 
@@ -352,7 +352,7 @@ NB_MODULE(_native, module) {
     nb::class_<Builder>(module, "Builder", "Collects values and operators; build checks all of them (ValueError).")
         .def(nb::init<>())
         .def("value", &Builder::value, "name"_a, "shape"_a, "storage"_a, "zero_point"_a, "lo"_a, "hi"_a,
-             "scale"_a = 1.0)
+             "scale"_a = 1.0, "table"_a = std::vector<std::int32_t>{})
         .def("op", &Builder::op, "kind"_a, "name"_a, "inputs"_a, "output"_a, "attributes"_a, "arrays"_a,
              "choices"_a = std::map<std::string, std::string>{})
         .def("build", &Builder::build, "inputs"_a, "outputs"_a, "weights"_a = "auto",

@@ -32,8 +32,7 @@ bool result_fits(double magnitude, std::int32_t n) {
 }
 
 std::int64_t largest(const Layout& value) {
-    return std::max(std::abs(std::int64_t{value.hi} - value.zero_point),
-                    std::abs(std::int64_t{value.lo} - value.zero_point));
+    return std::max(std::abs(value.most()), std::abs(value.least()));
 }
 
 void Attributes::fail(const std::string& what) const {
@@ -131,6 +130,7 @@ void Attributes::result(const Dims& shape) const {
 void Attributes::moved() const {
     for (std::size_t i = 0; i < spec_.inputs.size(); ++i) {
         const Layout& x = in(i);
+        if (x.table != out().table) fail("moving numbers keeps what codes stand for");
         if (x.storage != out().storage || x.zero_point != out().zero_point || x.lo < out().lo || x.hi > out().hi)
             fail("moving numbers keeps their type, zero point and range");
     }

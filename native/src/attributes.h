@@ -65,7 +65,7 @@ constexpr std::int64_t MOST_CELLS = 1 << 24;  // of a window, stride or padding:
 // Whether a product of at most this magnitude still fits int32 after its division by 2^n.
 bool result_fits(double magnitude, std::int32_t n);
 
-// Largest |q - zero_point| of a value.
+// Largest |q - zero_point| of a value, or magnitude that its codes stand for.
 std::int64_t largest(const Layout& value);
 
 }  // namespace subbyte

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "attributes.h"
@@ -14,6 +15,7 @@
 namespace subbyte {
 namespace {
 
+constexpr std::int32_t MOST_VALUE = (1 << 24) - 1;  // of a code
 constexpr double MOST_SCALE = 3.4028234663852886e38;  // largest float32
 
 using Maker = OpPtr (*)(const Build&);
@@ -34,6 +36,39 @@ const std::map<std::string, Maker>& makers() {
     return table;
 }
 
+// Operators that know what codes stand for, or that their order is that of what they stand for; and those that make
+// codes of other numbers.
+bool reads_codes(const std::string& kind) {
+    static const std::set<std::string> kinds = {"int_conv", "int_linear", "int_lut",   "max_pool", "concat",  "reshape",
+                                                "identity", "transpose",  "slice",     "int_pad",  "resize_nearest"};
+    return kinds.count(kind) != 0;
+}
+bool makes_codes(const std::string& kind) {
+    return kind == "int_rescale" || reads_codes(kind);
+}
+
+void check_codes(const OpSpec& op, const std::vector<Layout>& values) {
+    for (const std::int64_t i : op.inputs) {
+        if (values[static_cast<std::size_t>(i)].coded() && !reads_codes(op.kind))
+            fail("operator '" + op.name + "' (" + op.kind + ")", "it reads no codes");
+    }
+    if (values[static_cast<std::size_t>(op.output)].coded() && !makes_codes(op.kind))
+        fail("operator '" + op.name + "' (" + op.kind + ")", "it makes no codes");
+}
+
+void check_table(const ValueSpec& spec, const std::string& where) {
+    const std::vector<std::int32_t>& table = spec.table;
+    if (table.size() > 256 || spec.storage != Storage::u8 || spec.lo != 0 ||
+        spec.hi != static_cast<std::int64_t>(table.size()) - 1)
+        fail(where, "codes are bytes, as many as their table has entries");
+    for (std::size_t i = 0; i < table.size(); ++i) {
+        if (table[i] < -MOST_VALUE || table[i] > MOST_VALUE || (i > 0 && table[i] <= table[i - 1]))
+            fail(where, "what codes stand for ascends and fits 24 bits and a sign");
+    }
+    if (spec.zero_point < 0 || spec.zero_point > spec.hi || table[static_cast<std::size_t>(spec.zero_point)] != 0)
+        fail(where, "the zero point of codes stands for 0");
+}
+
 Layout checked_value(const ValueSpec& spec) {
     const std::string where = "value '" + spec.name + "'";
     if (spec.storage == Storage::i32) fail(where, "values are stored as uint8 or int16");
@@ -47,7 +82,9 @@ Layout checked_value(const ValueSpec& spec) {
     if (!(spec.scale > 0 && spec.scale <= MOST_SCALE) || static_cast<float>(spec.scale) != spec.scale)
         fail(where, "the scale is no positive float32");
     product(spec.shape, where);
+    if (!spec.table.empty()) check_table(spec, where);
     Layout v;
+    v.table = spec.table;
     v.shape = spec.shape;
     v.storage = spec.storage;
     v.zero_point = static_cast<std::int32_t>(spec.zero_point);
@@ -115,6 +152,7 @@ Plan build_plan(const PlanSpec& spec, const Kernels& kernels) {
     for (const OpSpec& op : spec.ops) {
         const auto maker = makers().find(op.kind);
         if (maker == makers().end()) fail("operator '" + op.name + "'", "kind '" + op.kind + "' is unknown");
+        check_codes(op, plan.values);
         plan.ops.push_back(maker->second(Build{op, plan.values, kernels, spec.packing, spec.family}));
         Layout& made = plan.values[plan.ops.back()->output];
         const bool place = op.kind == "argmax" || op.kind == "int_linear_argmax";
@@ -126,6 +164,11 @@ Plan build_plan(const PlanSpec& spec, const Kernels& kernels) {
     }
     for (const std::int64_t i : spec.outputs)
         plan.outputs.push_back(static_cast<std::size_t>(i));
+    for (const std::vector<std::size_t>& ends : {plan.inputs, plan.outputs}) {
+        for (const std::size_t i : ends) {
+            if (plan.values[i].coded()) fail("value '" + spec.values[i].name + "'", "codes lie between operators only");
+        }
+    }
     for (const OpPtr& op : plan.ops)
         op->request(plan.values);
     lay_out(plan);

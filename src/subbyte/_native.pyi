@@ -48,7 +48,15 @@ class Engine:
 class Builder:
     def __init__(self) -> None: ...
     def value(
-        self, name: str, shape: list[int], storage: str, zero_point: int, lo: int, hi: int, scale: float = 1.0
+        self,
+        name: str,
+        shape: list[int],
+        storage: str,
+        zero_point: int,
+        lo: int,
+        hi: int,
+        scale: float = 1.0,
+        table: list[int] = ...,
     ) -> int: ...
     def op(
         self,

@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from subbyte.arithmetic import boundary
 from subbyte.graph.ir import Graph, IntType, Node
+from subbyte.graph.ops.centred import interval, reals
 from subbyte.graph.ops.op import IntCall
+from subbyte.quantization.fake_quant import nearest_stored
 
 if TYPE_CHECKING:
     from subbyte.model import QuantizedModel
@@ -79,7 +81,7 @@ def sqnr(exact: Array, approximate: Array) -> float:
 def _row(graph: Graph, node: Node, exact: Mapping[str, Array], integers: Mapping[str, Array]) -> LayerComparison:
     out = _int_type(graph, node.output)
     y = exact[node.output]
-    ends = [out.scale * (q - out.zero_point) for q in (out.lo, out.hi)]
+    ends = [out.scale * x for x in interval(out)]
     half = out.scale / 2
     return LayerComparison(
         name=node.name,
@@ -87,7 +89,7 @@ def _row(graph: Graph, node: Node, exact: Mapping[str, Array], integers: Mapping
         op=node.op.name,
         format=out.format.name,
         sqnr_local=sqnr(y, _alone(graph, node, exact)),
-        sqnr_cumulative=sqnr(y, boundary.dequantize(integers[node.output], out.scale, out.zero_point)),
+        sqnr_cumulative=sqnr(y, reals(integers[node.output], out)),
         lo=float(y.min()),
         hi=float(y.max()),
         clipped=float(np.mean((y < ends[0] - half) | (y > ends[1] + half))),
@@ -104,7 +106,7 @@ def _alone(graph: Graph, node: Node, exact: Mapping[str, Array]) -> Array:
     """The integer node, with the re-coding nodes that only it needs, on quantized float inputs; reals."""
     out = _int_type(graph, node.output)
     result = _evaluate(graph, node, exact)
-    return boundary.dequantize(result, out.scale, out.zero_point)
+    return reals(result, out)
 
 
 def _evaluate(graph: Graph, node: Node, exact: Mapping[str, Array]) -> Array:
@@ -115,8 +117,7 @@ def _evaluate(graph: Graph, node: Node, exact: Mapping[str, Array]) -> Array:
             continue
         type_ = _int_type(graph, name)
         if name in exact:
-            args = (type_.scale, type_.zero_point, type_.lo, type_.hi, type_.storage)
-            inputs.append(boundary.quantize(exact[name].astype(np.float32), *args))
+            inputs.append(_stored(exact[name].astype(np.float32), type_))
         else:  # made by a node that the float network does not have
             made = graph.producer(name)
             assert made is not None
@@ -124,3 +125,10 @@ def _evaluate(graph: Graph, node: Node, exact: Mapping[str, Array]) -> Array:
     types = [graph.types.get(name) for name in node.inputs]
     ints = [t if isinstance(t, IntType) else None for t in types]
     return np.asarray(node.op.numpy(IntCall(inputs, ints, _int_type(graph, node.output))))
+
+
+def _stored(x: Array, type_: IntType) -> Array:
+    """Reals as a type stores them."""
+    if type_.format.coded:
+        return nearest_stored(x.astype(np.float64) / type_.scale, type_).astype(type_.storage)
+    return boundary.quantize(x, type_.scale, type_.zero_point, type_.lo, type_.hi, type_.storage)

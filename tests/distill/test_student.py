@@ -8,6 +8,7 @@ import torch
 
 from subbyte.arithmetic.boundary import quantize
 from subbyte.distill.student import Student
+from subbyte.graph.ops.centred import decoded
 from subbyte.graph.torch_executor import run_integer
 from subbyte.quantization.lowering import lower
 from tests.distill.nets import quantized, samples
@@ -22,6 +23,8 @@ RECIPES = [
     "wmidrise2_a8",
     "w2a2",
     "w4_asparq2_7opt_round_v",
+    "w4_afp6_e3m2",
+    "w8_afp8_e4m3fn",
 ]
 
 
@@ -29,9 +32,7 @@ def integers(scheme, layers, x):
     graph = lower(scheme, layers)
     t = graph.types["x"]
     env = run_integer(graph, {"x": quantize(x, t.scale, t.zero_point, t.lo, t.hi, t.storage)})
-    return {
-        v: graph.types[v].scale * (env[v].numpy() - graph.types[v].zero_point) for v in scheme.graph.types if v in env
-    }
+    return {v: graph.types[v].scale * decoded(env[v].numpy(), graph.types[v]) for v in scheme.graph.types if v in env}
 
 
 @pytest.mark.parametrize("arithmetic", ["m31", "shift"])

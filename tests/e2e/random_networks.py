@@ -28,9 +28,23 @@ RECIPES = (
     "w8a8", "w8a8", "w8a7", "w4a8", "w4a4", "w2a2", "w1a8", "w3a1", "wternary_a8", "wternary_aternary", "x31_w17",
     "x255_w3", "x5_w127", "wmidrise2_amidrise2", "wbinary_abinary_first_last_same", "w2a3_first_last_same",
     "w3a6_first_last_8", "wmidrise4_alevels17", "w8a16", "w3a16", "wfp8_e4m3fn_a16", "wfp6_e3m2_afp6_e3m2",
+    "w8_afp8_e4m3fn", "wfp8_e4m3fn_afp8_e4m3fn",
 )  # fmt: skip
 WEIGHTS = ("int8", "fp8_e4m3fn", "int4", "int3", "levels17", "ternary", "binary", "midrise3", None, None)
-ACTIVATIONS = ("uint8", "int16", "uint5", "uint3", "levels31", "ternary", "midrise2", "int6", None, None)
+ACTIVATIONS = (
+    "uint8",
+    "int16",
+    "fp8_e4m3fn",
+    "fp6_e3m2",
+    "uint5",
+    "uint3",
+    "levels31",
+    "ternary",
+    "midrise2",
+    "int6",
+    None,
+    None,
+)
 STORAGE = ("uint8", "uint4", "int7", "int16", "levels17", None, None, None)
 OBSERVERS = ("min_max", "ema_0.9", "percentile_99", "mse", "octav", "entropy", None, None)
 RECTIFIERS = (

@@ -27,6 +27,8 @@ FAMILIES_AT_LEAST = (
     "int1",
     "int4",
     "int16",
+    "fp6_e3m2",
+    "fp8_e4m3fn",
     "uint2",
     "levels17",
     "ternary",
@@ -178,10 +180,23 @@ def test_fitted_codebooks_run(entries, largest):
         unregister_format("own")
 
 
-@pytest.mark.parametrize("name", ["levels17", "binary"])
+@pytest.mark.parametrize(("entries", "largest"), [(5, 300), (255, 32767), (201, 2**24 - 1)])
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+def test_tables_beyond_bytes_are_activations(entries, largest, arithmetic):
+    """Codes between layers: as few as five, as many as bytes have, as far apart as is allowed."""
+    steep = np.linspace(-1, 1, entries) ** 3
+    own = register_format(Format(name="own", table=np.unique(np.rint(largest * steep).astype(int)).tolist()))
+    try:
+        assert own.coded
+        check_role("activation", own, arithmetic)
+    finally:
+        unregister_format("own")
+
+
+@pytest.mark.parametrize("name", ["levels17", "binary", "fp6_e3m2", "fp8_e4m3fn"])
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
 def test_sixteen_bit_values_become_operands(name, arithmetic):
-    """By a rescale, and where the operand's values have gaps by a rescale to bytes and a table."""
+    """By a rescale, of codes too, and where values of bytes have gaps by a rescale to bytes and a table."""
     graph = storage_net()
     rules = (sb.Rule(weights="int8", activations=name), sb.Rule(path="^[ab]$", storage="int16"))
     wanted = sb.Recipe(name="wide", rules=rules, first_input=name, last_input=name, input="int16")
@@ -212,25 +227,27 @@ def test_the_reviewed_list():
     consecutive |= {"pow2_e2"}
     gaps = {"binary", *(f"midrise{b}" for b in range(1, 6)), "nf4", "fp130", *(f"apot{b}" for b in range(3, 7))}
     gaps |= {*(f"pow2_e{k}" for k in range(3, 8)), *(f"pow2_e{k}_nozero" for k in range(2, 8))}
-    wide = {"fp8_e4m3fn", "fp8_e5m2"}
     storing = {f"{sign}dynamic{b}" for b in range(4, 9) for sign in ("", "u")}
-    gaps |= {"fp4_e2m1", "fp6_e2m3", "fp6_e3m2", *wide, *storing}
-    wide |= storing
+    gaps |= {"fp4_e2m1", "fp6_e2m3", "fp6_e3m2", "fp8_e4m3fn", "fp8_e5m2", *storing}
     assert consecutive | gaps == set(BUILT_IN)
     expected = {
         "weight": {"int16", "int1", "fp8_e5m2", *storing, *(f"uint{b}" for b in range(1, 9))},
         "affine_weight": {"int16", *gaps},
-        "activation": wide,
+        "activation": {"fp8_e5m2", *storing},
         "storage": gaps,
     }
     uneven = "values that are not consecutive "
     uneven += "(binary, midrise<bits>, codebooks, powers of two, small floats, own tables)"
+    neither = "a value outside 16 bits, and more than 256 values or none that is 0"
     found = {role: {name for name in BUILT_IN if refused(get_format(name), role)} for role in expected}
     assert found == expected
     assert [(line.role, line.operators, line.formats) for line in REFUSALS] == [
         *((role, (), "formats for storing alone (dynamic<bits>, udynamic<bits>)") for role in expected),
         *((role, (), "a value beyond 24 bits (fp8_e5m2)") for role in ("weight", "affine_weight")),
-        *((role, (), "a value outside 16 bits (fp8_e4m3fn, fp8_e5m2)") for role in ("activation", "storage")),
+        ("activation", (), "a value beyond 24 bits (fp8_e5m2)"),
+        ("activation", (), neither),
+        ("storage", (), "a value beyond 24 bits (fp8_e5m2)"),
+        ("storage", (), neither),
         ("weight", (), "more than 256 levels (int16)"),
         ("weight", (), "no negative or no positive value (uint<bits>, int1)"),
         ("affine_weight", (), "more than 256 levels (int16)"),

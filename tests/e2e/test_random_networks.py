@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import subbyte as sb
 from subbyte.errors import DataError, LoweringError, SubbyteError
 from subbyte.formats.qtensor import QTensor
+from subbyte.graph.ops.centred import decoded, interval
 from subbyte.graph.ops.log_softmax import LogSoftmax
 from subbyte.graph.ops.softmax import Softmax
 from subbyte.graph.passes import prepare
@@ -85,7 +86,7 @@ def test_most_networks_have_an_integer_form():
 
 def reals(type_, q):
     """Stored integers as float64."""
-    return torch.from_numpy(type_.scale * (q.astype(np.float64) - type_.zero_point))
+    return torch.from_numpy(type_.scale * decoded(q.astype(np.int64), type_).astype(np.float64))
 
 
 def layer_constants(integer, made):
@@ -106,8 +107,14 @@ def check_meaning(graph, integer, node, values, precision):
     inputs = operands(graph, integer, node, made, values)
     out = integer.types[node.output]
     steps = node.op.torch(*inputs).numpy() / out.scale
-    wrong = np.abs(np.clip(steps + out.zero_point, out.lo, out.hi) - values[node.output])
+    made_of = decoded(values[node.output].astype(np.int64), out)
+    wrong = np.abs(np.clip(steps, *interval(out)) - made_of)
     allowed = tolerance(graph, node, integer, made, precision) + precision * np.minimum(np.abs(steps), 2**16)
+    if out.format.coded:  # half way to the farther neighbour, in place of half a step
+        around = out.format.centred(out.zero_point)
+        at = values[node.output].astype(np.int64)
+        ways = [np.abs(around[np.clip(at + d, out.lo, out.hi)] - made_of) for d in (-1, 1)]
+        allowed = allowed * np.maximum(*ways)
     assert np.all(wrong <= allowed), (node, made)
 
 
@@ -132,7 +139,7 @@ def operands(graph, integer, node, made, values):
 
 def largest(type_):
     """Largest magnitude of its reals."""
-    return type_.scale * max(type_.hi - type_.zero_point, type_.zero_point - type_.lo)
+    return type_.scale * max(map(abs, interval(type_)))
 
 
 def tolerance(graph, node, integer, made, precision):

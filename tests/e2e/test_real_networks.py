@@ -13,6 +13,7 @@ from subbyte.graph.torch_executor import run_integer
 from tests.limits import SCALE, examples
 
 RECIPES = ("w8a8", "w4a8", "w4a4", "x31_w17", "x23_w23", "wternary_a8", "w8a16", "w4a16", "w2a16", "wfp8_e4m3fn_a8")
+RECIPES += ("w8_afp8_e4m3fn", "wfp8_e4m3fn_afp8_e4m3fn", "w4_afp6_e3m2")
 ARITHMETICS = ("m31", "m15", "shift")
 INPUTS = 64
 CHUNK = 8

@@ -140,7 +140,13 @@ def test_tables_compare_by_value() -> None:
 
 
 def test_storage_follows_the_span() -> None:
-    assert Format(name="wide", table=(-200, 0, 56)).storage == "int16"
+    assert Format(name="wide", table=(-200, 1, 56)).storage == "int16"
+    codes = Format(name="codes", table=(-200, 0, 56))
+    assert (codes.coded, codes.storage, codes.stored_lo, codes.stored_hi) == (True, "uint8", 0, 2)
+    assert codes.centred(1).tolist() == [-200, 0, 56]
+    assert get_format("fp8_e4m3fn").coded
+    assert get_format("fp6_e3m2").coded
+    assert not any(get_format(name).coded for name in ("int16", "uint8", "nf4", "fp6_e2m3"))
     edge = Format(name="edge", table=(-200, 0, 55))
     assert (edge.storage, edge.stored_lo, edge.stored_hi) == ("uint8", 0, 255)
 

@@ -62,6 +62,18 @@ def test_layers_share_low_bit_codes_but_adds_and_pools_keep_eight_bits():
     assert recoded == {(owner["ar"].root, "uint4")}  # the network's input is multiplied as it is
 
 
+def test_codes_lie_between_layers_and_sixteen_bits_elsewhere():
+    graph = residual_net()
+    recipe = named_recipe("w8_afp8_e4m3fn")
+    formats = stored(graph, recipe)
+    assert formats["x"] == "uint8"
+    assert formats["br"] == "fp8_e4m3fn"  # made by a convolution, read by one alone
+    assert formats["ar"] == formats["c"] == formats["sum"] == "int16"  # an add's
+    assert formats["mean"] == "int16"  # made by what makes no codes
+    slots, owner = slots_of(graph, recipe)
+    assert set(slots.operands) == {(owner[value].root, "fp8_e4m3fn") for value in ("ar", "mean")}
+
+
 def test_a_rule_may_store_less_than_eight_bits():
     recipe = named_recipe("w4a4")
     rules = (*recipe.rules, Rule(path="^a$", storage="uint4"))

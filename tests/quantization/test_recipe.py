@@ -16,6 +16,8 @@ NAMES = [
     ("w2a8", "int2", "uint8", "int8"),
     ("w1a8", "binary", "uint8", "int8"),
     ("wternary_a8", "ternary", "uint8", "int8"),
+    ("w8_afp8_e4m3fn", "int8", "fp8_e4m3fn", None),
+    ("wfp8_e4m3fn_afp8_e4m3fn", "fp8_e4m3fn", "fp8_e4m3fn", None),
     ("wmidrise2_a4", "midrise2", "uint4", "int8"),
     ("x31_w17", "levels17", "levels31", None),
     ("x23_w23", "levels23", "levels23", None),
@@ -32,6 +34,17 @@ def test_short_names(name, weights, activations, ends):
         activations,
         ends,
     )
+
+
+def test_codes_of_8_bits_are_fine_enough_for_the_last_layer():
+    ends = {name: named_recipe(name) for name in ("w8_afp8_e4m3fn", "w8_afp6_e3m2", "w8a8", "w8a16")}
+    assert {name: r.last_input for name, r in ends.items()} == {
+        "w8_afp8_e4m3fn": "fp8_e4m3fn",
+        "w8_afp6_e3m2": "uint8",
+        "w8a8": "uint8",
+        "w8a16": "int16",
+    }
+    assert ends["w8_afp8_e4m3fn"].first_input == ends["w8_afp8_e4m3fn"].input == "uint8"
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,27 @@ def grouped_model(powers: Sequence[int] = (1, 2, 4, 8)) -> Graph:
     return b.graph(b.layer("fc", ops.IntLinear(lo=0, hi=255), flat, w2))
 
 
+OWN = Format(name="own_codes", table=(-(2**24) + 1, -70_000, -300, 0, 1, 256, 70_000))
+"""Far apart, unknown to the registry, stored as codes where activations have it."""
+
+
+def coded_model() -> Graph:
+    """Activations stored as codes: made from bytes by a layer and from 16 bits by a rescale, pooled, padded, read."""
+    b = Builder("coded")
+    x = b.input("x", [4, 5, 3], format="int16", zero=0)
+    q = b.add("encode", ops.IntRescale(m=3 * 2**29, n=35, lo=3, hi=251), [x], "fp8_e4m3fn", zero=126)
+    conv = {"stride": (1, 1), "dilation": (1, 1), "padding": (1, 0, 0, 1), "groups": 1, "lo": 1, "hi": 6}
+    w = b.weight("conv.weight", (4, 2, 2, 3), get_format("fp8_e4m3fn"))
+    y = b.layer("conv", ops.IntConv(**conv, pre_shift=14), q, w, format="uint8", zero=3)
+    b.types[y] = replace(b.types[y], format=OWN)
+    p = b.add("pad", ops.IntPad(before=(0, 1, 0, 0), after=(0, 0, 0, 0), fill=2), [y], zero=3)
+    b.types[p] = replace(b.types[p], format=OWN)
+    flat = b.add("flat", ops.Reshape(shape=(None, 100)), [p], zero=3)
+    b.types[flat] = replace(b.types[flat], format=OWN)
+    w2 = b.weight("fc.weight", (3, 100), get_format("int4"))
+    return b.graph(b.layer("fc", ops.IntLinear(lo=0, hi=255, pre_shift=9), flat, w2))
+
+
 def in_groups(b: Builder, name: str, size: int, scales: Sequence[int], zeros: bool = False) -> str:
     """A weight of the builder in groups with some scales."""
     weight = b.constants[name]

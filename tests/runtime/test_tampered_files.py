@@ -18,7 +18,15 @@ from subbyte.runtime.hints import HINTS
 from subbyte.runtime.modelfile import from_bytes, to_bytes
 from subbyte.runtime.reference import run_reference
 from tests.limits import examples
-from tests.runtime.small_models import METADATA, branched_model, codes_for, grouped_model, linear_model, told_model
+from tests.runtime.small_models import (
+    METADATA,
+    branched_model,
+    coded_model,
+    codes_for,
+    grouped_model,
+    linear_model,
+    told_model,
+)
 from tests.runtime.tampering import header, join, split, tamper, with_header, with_packed
 
 REFUSALS = (ModelFileError, GraphError, FormatError, LoweringError)
@@ -59,10 +67,10 @@ def test_truncation_at_every_byte_of_a_small_file_is_refused():
 
 def test_tampered_files_are_refused_or_run(data):
     fates: Counter[str] = Counter()
-    honest = (data, to_bytes(told_model(), METADATA), to_bytes(grouped_model(), METADATA))
+    honest = (data, *(to_bytes(make(), METADATA) for make in (told_model, grouped_model, coded_model)))
     for seed in range(examples(1000)):
         try:
-            graph, _ = from_bytes(tamper(honest[seed % 3], seed))
+            graph, _ = from_bytes(tamper(honest[seed % 4], seed))
         except REFUSALS as error:
             fates[type(error).__name__] += 1
             fates["mute"] += not all([error.seen, error.rule, error.remedy])

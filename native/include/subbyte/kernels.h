@@ -190,6 +190,8 @@ struct WideJob {
     std::int32_t columns;  // for depthwise these are the channels, and a run is one number
     bool depthwise;
     bool wide_input;  // int16, else uint8
+    const std::int32_t* values;      // 256, what codes of the input stand for; nullptr where its steps are even
+    const std::int32_t* thresholds;  // 255, see nearest_codes in wide.inc; nullptr where steps of the result are even
     bool in_int32;    // every part of every sum fits, and so do weights in int16; else sums are int64, weights int32
     const void* weights;
     const std::int64_t* starts;  // of the sums, padded to whole vectors: zero points times weights

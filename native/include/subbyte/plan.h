@@ -24,6 +24,7 @@ struct Layout {
     std::int32_t lo = 0;
     std::int32_t hi = 0;
     float scale = 1;
+    std::vector<std::int32_t> table;  // what codes stand for; empty where steps are even
     bool position = false;  // counts along an axis: its reals are int64 numbers, not float32
     std::int64_t top = 0, left = 0, bottom = 0, right = 0;
     std::size_t root = 0;  // the value whose buffer this is: another one for reshapes that copy nothing
@@ -32,6 +33,10 @@ struct Layout {
     // border behind which none reads.
     bool outside = false;
 
+    bool coded() const { return !table.empty(); }
+    // The smallest and the largest that a stored integer stands for, in units of the scale.
+    std::int64_t least() const { return coded() ? table.front() : std::int64_t{lo} - zero_point; }
+    std::int64_t most() const { return coded() ? table.back() : std::int64_t{hi} - zero_point; }
     std::int64_t count() const;
     bool bordered() const { return top != 0 || left != 0 || bottom != 0 || right != 0; }
 };

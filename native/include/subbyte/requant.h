@@ -21,6 +21,21 @@ static inline int32_t sb_clamp(int64_t value, int32_t lo, int32_t hi) {
     return value < lo ? lo : value > hi ? hi : (int32_t)value;
 }
 
+/* The code of the value nearest to acc * m / 2**n, of the larger one in the middle of two; 0 <= code < levels. `sums` are
+ * those of neighbouring values, ascending: levels - 1 of them. Twice what is looked for reaches them exactly. */
+static inline int32_t sb_nearest_code(int32_t acc, int32_t m, int32_t n, const int32_t *sums, int32_t levels) {
+    const int64_t twice = ((int64_t)acc * m) >> (n - 1);
+    int32_t least = 0, most = levels - 1;
+    while (least < most) {
+        const int32_t middle = (least + most) / 2;
+        if (sums[middle] <= twice)
+            least = middle + 1;
+        else
+            most = middle;
+    }
+    return least;
+}
+
 /* clamp(z + ((acc * m + 2**(n - 1)) >> n), lo, hi): |acc * m| <= 2**62 for any two int32. */
 static inline int32_t sb_requantize(int32_t acc, int32_t m, int32_t n, int32_t zero_point, int32_t lo, int32_t hi) {
     return sb_clamp(zero_point + sb_round_shift((int64_t)acc * m, n), lo, hi);

@@ -23,7 +23,8 @@ constexpr std::int64_t storage_bytes(Storage s) {
     return s == Storage::u8 ? 1 : s == Storage::i16 ? 2 : 4;
 }
 
-// A value of the graph: stored integers q with real = scale * (q - zero_point), lo <= q <= hi.
+// A value of the graph: stored integers q with real = scale * (q - zero_point), lo <= q <= hi; or codes q with
+// real = scale * table[q].
 struct ValueSpec {
     std::string name;
     Dims shape;  // of one sample: the batch axis is left out
@@ -32,6 +33,7 @@ struct ValueSpec {
     std::int64_t lo = 0;
     std::int64_t hi = 255;
     double scale = 1;  // exact in float32
+    std::vector<std::int32_t> table;  // what codes stand for, ascending, 0 at the zero point; empty: even steps
 };
 
 // A constant, borrowed while the plan is built; C-contiguous.

@@ -233,7 +233,8 @@ void check_input(const Attributes& attributes) {
 
 // Whether bytes times bytes in int32 do.
 bool is_narrow(const Attributes& attributes, const WideWeights& weights, std::int32_t pre_shift) {
-    return attributes.in(0).storage == Storage::u8 && pre_shift == 0 && fits_int8(weights);
+    const bool coded = attributes.in(0).coded() || attributes.out().coded();
+    return attributes.in(0).storage == Storage::u8 && !coded && pre_shift == 0 && fits_int8(weights);
 }
 
 }  // namespace

@@ -178,6 +178,51 @@ private:
     Walk<2> walk_;
 };
 
+// A rescale to codes of a table.
+class Encode final : public Op {
+public:
+    Encode(const Build& build, Attributes& a, const RowJob& job)
+        : Op(build.spec), job_(job), zero_point_(a.in(0).zero_point), wide_(a.in(0).storage == Storage::i16) {
+        a.result(a.in(0).shape);
+        const std::vector<std::int32_t>& table = a.out().table;
+        for (std::size_t i = 0; i + 1 < table.size(); ++i)
+            sums_.push_back(table[i] + table[i + 1]);
+        work = a.out().count() * 16;
+    }
+
+    void prepare(const std::vector<Layout>& values) override {
+        walk_ = Walk<2>(values[output].shape, {values[inputs[0]].strides, values[output].strides});
+    }
+
+    void run(const Frame& frame, Part part) const override {
+        const std::uint8_t* x = frame.at(inputs[0]);
+        std::uint8_t* y = frame.at(output);
+        walk_.each(part, [&](const Walk<2>::Offsets& at, std::int64_t count) {
+            if (wide_) {
+                row(reinterpret_cast<const std::int16_t*>(x) + at[0], y + at[1], count);
+            } else {
+                row(x + at[0], y + at[1], count);
+            }
+        });
+    }
+
+private:
+    template <class T>
+    void row(const T* x, std::uint8_t* y, std::int64_t count) const {
+        const auto levels = static_cast<std::int32_t>(sums_.size()) + 1;
+        for (std::int64_t i = 0; i < count; ++i) {
+            const std::int32_t code = sb_nearest_code(x[i] - zero_point_, job_.m0, job_.n, sums_.data(), levels);
+            y[i] = static_cast<std::uint8_t>(sb_clamp(code, job_.out.lo, job_.out.hi));
+        }
+    }
+
+    RowJob job_;
+    std::int32_t zero_point_;
+    bool wide_;
+    std::vector<std::int32_t> sums_;
+    Walk<2> walk_;
+};
+
 RowJob scalars(Attributes& a) {
     RowJob job{};
     job.n = static_cast<std::int32_t>(a.one("n", 1, 62));
@@ -234,6 +279,11 @@ OpPtr make_rescale(const Build& build) {
     a.arity(1, 1);
     RowJob job = scalars(a);
     job.m0 = static_cast<std::int32_t>(a.one("m", INT32_LO, INT32_HI));
+    if (a.out().coded()) {
+        auto encode = std::make_unique<Encode>(build, a, job);
+        a.done();
+        return encode;
+    }
     if (a.in(0).storage == Storage::u8 && a.out().storage == Storage::u8) {
         auto table = std::make_unique<Lookup>(build, a, job);
         a.done();

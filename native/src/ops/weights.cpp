@@ -129,8 +129,8 @@ std::int64_t worst_sum(const Attributes& attributes, const T* numbers, std::int6
         (numbers[k] > 0 ? positive : negative) += numbers[k];
     if (positive - negative > MOST_SUM / std::max<std::int64_t>(1, largest(x)))
         attributes.fail("a sum of products may exceed 2^62 - 1");
-    const std::int64_t lo = std::min<std::int64_t>(0, std::int64_t{x.lo} - x.zero_point);
-    const std::int64_t hi = std::max<std::int64_t>(0, std::int64_t{x.hi} - x.zero_point);
+    const std::int64_t lo = std::min<std::int64_t>(0, x.least());
+    const std::int64_t hi = std::max<std::int64_t>(0, x.most());
     const std::int64_t smallest = positive * lo + negative * hi + std::min<std::int64_t>(bias, 0);
     return std::max(-smallest, positive * hi + negative * lo + std::max<std::int64_t>(bias, 0));
 }

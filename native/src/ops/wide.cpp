@@ -1,5 +1,6 @@
 // One kernel for all widths: the sums of a layer are int32 where that is proved to hold them, int64 elsewhere, and the
 // rescale is never in float32. Weights of few bits gain nothing here, and nothing is chosen: see src/kernels/wide.inc.
+// Activations may be codes of a table, as operand and as result.
 
 #include "ops/wide.h"
 
@@ -13,10 +14,27 @@ std::int64_t parts(std::int64_t n, std::int64_t unit) {
     return (n + unit - 1) / unit;
 }
 
-// Whether the sums of a layer whose accumulators are proved fit int32 in every part, and its weights int16.
-bool fits_pairs(const WideWeights& weights, std::int32_t pre_shift) {
+// Whether the sums of a layer whose accumulators are proved fit int32 in every part, and what it multiplies int16.
+bool fits_pairs(const WideWeights& weights, const Layout& x, std::int32_t pre_shift) {
     const auto [least, most] = std::minmax_element(weights.numbers.begin(), weights.numbers.end());
-    return *least >= INT16_MIN && *most <= INT16_MAX && pre_shift == 0;
+    const bool operand = !x.coded() || (x.least() >= INT16_MIN && x.most() <= INT16_MAX);
+    return operand && *least >= INT16_MIN && *most <= INT16_MAX && pre_shift == 0;
+}
+
+// What any byte stands for; behind the last code nothing, for bytes that lie behind a run and meet weights of 0.
+std::vector<std::int32_t> byte_values(const Layout& x) {
+    std::vector<std::int32_t> values = x.table;
+    if (x.coded()) values.resize(256);
+    return values;
+}
+
+// Sums of neighbouring values, behind the last of which nothing comes.
+std::vector<std::int32_t> find_thresholds(const Layout& y) {
+    if (!y.coded()) return {};
+    std::vector<std::int32_t> sums(255, INT32_MAX);
+    for (std::size_t i = 0; i + 1 < y.table.size(); ++i)
+        sums[i] = y.table[i] + y.table[i + 1];
+    return sums;
 }
 
 // Where sums start, so that activations need not be centred: they wrap, as kernels do. Groups in whole vectors.
@@ -84,8 +102,11 @@ public:
           depthwise_(depthwise),
           pre_shift_(pre_shift),
           columns_(attributes, weights, pre_shift, groups_, build.kernels),
-          in_int32_(fits_pairs(weights, pre_shift)),
-          starts_(find_starts(weights, attributes.in(0).zero_point, groups_, build.kernels.lanes)) {
+          in_int32_(fits_pairs(weights, attributes.in(0), pre_shift)),
+          values_(byte_values(attributes.in(0))),
+          thresholds_(find_thresholds(attributes.out())),
+          starts_(find_starts(weights, values_.empty() ? attributes.in(0).zero_point : 0, groups_,
+                              build.kernels.lanes)) {
         const std::int64_t lanes = build.kernels.lanes;
         const std::int64_t step = in_int32_ ? 2 : 1;
         for (std::int64_t g = 0; g < groups_; ++g) {
@@ -113,6 +134,8 @@ public:
         job.columns = static_cast<std::int32_t>(per_group_);
         job.depthwise = depthwise_;
         job.wide_input = in_size_ == 2;
+        job.values = values_.empty() ? nullptr : values_.data();
+        job.thresholds = thresholds_.empty() ? nullptr : thresholds_.data();
         job.in_int32 = in_int32_;
         job.pre_shift = pre_shift_;
         for (std::int64_t g = 0; g < groups_; ++g) {
@@ -134,6 +157,8 @@ protected:
     std::int32_t pre_shift_;
     Columns columns_;
     bool in_int32_;
+    std::vector<std::int32_t> values_;
+    std::vector<std::int32_t> thresholds_;
     std::vector<std::int64_t> starts_;
     std::vector<std::vector<std::uint8_t>> weights_;  // by group
     // Known after prepare, in bytes:

@@ -29,7 +29,7 @@ MOST_PRE_SHIFT = 32
 """Brings any sum within ``WIDE_LIMIT`` back to 31 bits."""
 
 MOST_WEIGHT = 2**24 - 1
-"""Largest magnitude of a weight's integer; fp8_e4m3fn reaches 229,376."""
+"""Largest magnitude of a weight's integer, and of what a stored code stands for; fp8_e4m3fn reaches 229,376."""
 
 Integers = npt.NDArray[Any]
 """Any signed integers of at most 64 bits."""
@@ -40,7 +40,7 @@ def worst_case(weight: Integers, x_lo: int, x_hi: int, bias: Integers | None = N
 
     Args:
         weight: integers [O, ...], |w| <= MOST_WEIGHT.
-        x_lo: smallest centred activation ``q - zero_point``, |x_lo| <= 2**17.
+        x_lo: smallest centred activation ``q - zero_point``, |x_lo| <= 2**24.
         x_hi: largest centred activation.
         bias: int32[O], added at any time.
 

@@ -1,6 +1,7 @@
 """THE rescale rule: an integer accumulator times a real ratio, in integers, with one rounding.
 
 ``requantize(acc) = clamp(z + ((acc * m + 2**(n - 1)) >> n), lo, hi)`` in int64, arithmetic shift: round half up.
+Where codes of a table are stored, ``nearest_codes`` is the same rule with the table's values in place of all integers.
 This file and ``native/include/subbyte/requant.h`` are the definition; everything else must give the same bits.
 Source: Jacob et al. 2017, section 2.2, with one rounding instead of gemmlowp's two.
 """
@@ -47,6 +48,28 @@ def requantize(
     """
     scaled = round_shift(acc.astype(np.int64) * np.asarray(m, dtype=np.int64), n)
     return np.clip(zero_point + scaled, lo, hi)
+
+
+def nearest_codes(
+    acc: IntArray, m: npt.ArrayLike, n: npt.ArrayLike, values: npt.NDArray[np.int64], lo: int, hi: int
+) -> npt.NDArray[np.int64]:
+    """Accumulators to codes: of the value nearest to ``acc * m / 2**n``, and of the larger one in the middle of two.
+
+    ``requantize`` is this for consecutive values. A code is the number of middles of neighbouring values that the
+    scaled accumulator reaches. Twice a middle is an integer, so all are compared with twice the scaled accumulator,
+    rounded down, and nothing is rounded before: these are exact thresholds of acc, other ones in every channel.
+
+    Args:
+        acc: accumulators, |acc| <= 2**31.
+        m: integer multipliers, broadcast against acc.
+        n: right shifts 1..62, broadcast against acc.
+        values: ascending, what the codes stand for in units of the result's scale.
+        lo: smallest code (a fused ReLU raises it).
+        hi: largest code.
+    """
+    product = acc.astype(np.int64) * np.asarray(m, dtype=np.int64)
+    twice = product >> (np.asarray(n, dtype=np.int64) - 1)
+    return np.clip(np.searchsorted(values[1:] + values[:-1], twice, side="right"), lo, hi).astype(np.int64)
 
 
 def multiplier(ratio: float, arithmetic: Arithmetic) -> tuple[int, int]:

@@ -10,7 +10,7 @@ One function serves every format: it knows the values, not the format. For ``y =
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,6 @@ import torch
 
 from subbyte.formats.format import Format
 from subbyte.graph.ir import IntType
-from subbyte.quantization.fake_quant import centred_values
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,19 +32,21 @@ class Grid:
         hi: highest value.
         values: all of them, ascending; None where they are the integers lo .. hi.
         middles: between neighbours; None where values is.
+        coded: whether the larger of two equally near values is taken, as where codes are stored; else the lower one.
     """
 
     lo: Tensor
     hi: Tensor
     values: Tensor | None = None
     middles: Tensor | None = None
+    coded: bool = False
 
     def nearest(self, steps: Tensor, up: bool) -> Tensor:
         """The nearest value of each number; of two equally near integers the larger if ``up``, else the even one."""
         if self.values is None or self.middles is None:
             whole = torch.floor(steps + 0.5) if up else torch.round(steps)
             return torch.clamp(whole, self.lo, self.hi)
-        return self.values[torch.bucketize(steps.contiguous(), self.middles)]
+        return self.values[torch.bucketize(steps.contiguous(), self.middles, right=self.coded)]
 
     @property
     def reach(self) -> float:
@@ -55,7 +56,8 @@ class Grid:
 
 def activation_grid(type_: IntType, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Grid:
     """The grid of an activation: stored integers minus the zero point."""
-    return _grid(centred_values(type_.format, type_.zero_point), type_.format.uniform, device, dtype)
+    grid = _grid(type_.format.centred(type_.zero_point), type_.format.uniform, device, dtype)
+    return replace(grid, coded=type_.format.coded)
 
 
 def weight_grid(format_: Format, zero_point: Tensor) -> Grid:

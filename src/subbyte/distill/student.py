@@ -18,6 +18,7 @@ from subbyte.distill.kernels import PACE, AffineKernel, Kernel
 from subbyte.distill.rounding import activation_grid, rounded
 from subbyte.graph.ir import IntType, Node
 from subbyte.graph.ops.affine import Affine
+from subbyte.graph.ops.centred import interval
 from subbyte.graph.ops.rectify import Rectify
 from subbyte.graph.ops.unary import Unary
 from subbyte.graph.torch_executor import FloatExecutor
@@ -83,7 +84,8 @@ class Student:
 
     def _swing(self, node: Node) -> float:
         type_ = self.scheme.stored(node.output)
-        return type_.scale * (type_.hi - type_.lo) * PACE / SWING
+        lo, hi = interval(type_)
+        return type_.scale * (hi - lo) * PACE / SWING
 
     def _learnable(self, key: Key) -> bool:
         """Whether a slot's step may move: not in shift arithmetic, not 16-bit codes, not those with one fixed scale."""

@@ -148,10 +148,15 @@ class Format:
 
     # How activations of this format are stored while a network runs (see graph/ir.py).
 
+    @cached_property
+    def coded(self) -> bool:
+        """Whether activations are stored as codes: at most 256 values, among them 0, too far apart for bytes."""
+        return self.hi - self.lo > 255 and self.levels <= 256 and self.has_zero
+
     @property
     def storage(self) -> Literal["uint8", "int16"]:
-        """uint8 (value minus smallest value) where the span allows, else int16 (the value itself, where that fits)."""
-        return "uint8" if self.hi - self.lo <= 255 else "int16"
+        """uint8 (value minus smallest value) where the span allows, or the code; else int16 (the value, if it fits)."""
+        return "uint8" if self.hi - self.lo <= 255 or self.coded else "int16"
 
     @property
     def stored_lo(self) -> int:
@@ -161,7 +166,20 @@ class Format:
     @property
     def stored_hi(self) -> int:
         """Largest stored integer."""
+        if self.coded:
+            return self.levels - 1
         return self.hi - self.lo if self.storage == "uint8" else self.hi
+
+    def centred(self, zero_point: int) -> npt.NDArray[np.int64]:
+        """What the legal stored integers, ascending, stand for in units of the scale, int64.
+
+        Args:
+            zero_point: of the stored integers, one of them where they are codes.
+        """
+        wide = self.integers.astype(np.int64)
+        if self.coded:
+            return np.asarray(wide - wide[zero_point])
+        return np.asarray(wide - (self.lo - self.stored_lo) - zero_point)
 
     # Reals to codes, codes to reals, codes to bytes.
 

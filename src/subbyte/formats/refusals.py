@@ -76,7 +76,7 @@ def _far(role: Role) -> Refusal:
         operators=EVERYWHERE,
         formats="a value beyond 24 bits (fp8_e5m2)",
         applies=lambda f: f.max_abs > MOST_WEIGHT,
-        reason="weights multiply as integers of 24 bits and a sign, so that their sums are proved to fit 64 bits",
+        reason="numbers multiply as integers of 24 bits and a sign, so that their sums are proved to fit 64 bits",
         remedy="use fp8_e4m3fn, fp6_e3m2, int8 or nf4 in networks; this format is for storing: encode, decode, pack",
     )
 
@@ -85,11 +85,10 @@ def _beyond_int16(role: Role) -> Refusal:
     return Refusal(
         role=role,
         operators=EVERYWHERE,
-        formats="a value outside 16 bits (fp8_e4m3fn, fp8_e5m2)",
-        applies=lambda f: not f.fits_int16,
-        reason="activations lie between layers, and are multiplied, as integers of at most 16 bits",
-        remedy="use int16, uint8, fp6_e3m2 or fp6_e2m3 for activations; fp8_e4m3fn is for weights, fp8_e5m2 for "
-        "storing: encode, decode, pack",
+        formats="a value outside 16 bits, and more than 256 values or none that is 0",
+        applies=lambda f: not f.fits_int16 and not f.coded,
+        reason="activations lie between layers as integers of at most 16 bits, or as codes of at most 256 values",
+        remedy="use int16, uint8 or fp8_e4m3fn for activations, or a table of at most 256 values with a 0",
     )
 
 
@@ -97,7 +96,9 @@ REFUSALS: tuple[Refusal, ...] = (
     *(_storing_alone(role) for role in get_args(Role)),
     _far("weight"),
     _far("affine_weight"),
+    _far("activation"),
     _beyond_int16("activation"),
+    _far("storage"),
     _beyond_int16("storage"),
     _TOO_MANY,
     Refusal(
@@ -137,9 +138,9 @@ REFUSALS: tuple[Refusal, ...] = (
         operators=EVERYWHERE,
         formats=_GAPS,
         applies=lambda f: not f.uniform,
-        reason="a result is rescaled, rounded and clamped to consecutive integers",
+        reason="results that any operator may read are rescaled, rounded and clamped to consecutive integers",
         remedy="store in uint8 and give this format, where it is legal, as activations: it is re-coded by a table at "
-        "the layer that reads",
+        "the layer that reads, or kept as codes where layers alone read it",
     ),
 )
 

@@ -1,10 +1,9 @@
 """Small floats: sign, a few exponent bits, a few mantissa bits. Codec of their bit patterns, and their integer formats.
 
 Finite values are integers in units of the smallest one, ``2**(1 - bias - mantissa_bits)``, so each of them is a
-``Format`` too: fp4_e2m1 and fp6_e2m3 fit int8, fp6_e3m2 reaches 448, and all three run as weights and activations;
-fp8_e4m3fn reaches 229376 and runs as weights; fp8_e5m2 reaches 3758096384 and is a format to store in. A Format's
-codes count its values from the lowest, 0 once; bit patterns, with -0, NaN and infinity, are what ``SmallFloat`` writes
-and reads.
+``Format`` too: fp4_e2m1 and fp6_e2m3 fit int8, fp6_e3m2 reaches 448, fp8_e4m3fn 229376, and all four run as weights
+and activations; fp8_e5m2 reaches 3758096384 and is a format to store in. A Format's codes count its values from the
+lowest, 0 once; bit patterns, with -0, NaN and infinity, are what ``SmallFloat`` writes and reads.
 
 Sources: OCP 8-bit Floating Point Specification (OFP8) 1.0, 2023, and Micikevicius et al., "FP8 formats for deep
 learning", 2022, table 1, for 8 bits; OCP Microscaling Formats (MX) Specification 1.0, 2023, section 5.3, for 6 and 4.

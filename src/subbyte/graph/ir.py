@@ -1,8 +1,10 @@
 """The network as data: frozen values, nodes and graphs, shared by the float and the integer dialect.
 
 A tensor of the float dialect holds float32 reals. A tensor of the integer dialect holds *stored integers* q with
-``real = scale * (q - zero_point)``. For formats of at most 256 levels q is the table value minus the smallest table
-value (``q = table[code] - table[0]``), so it is unsigned and, for uniform step-1 formats, equal to the code.
+``real = scale * (q - zero_point)``. For formats that span at most 255 q is the table value minus the smallest table
+value (``q = table[code] - table[0]``), so it is unsigned and, for uniform step-1 formats, equal to the code. Where at
+most 256 values lie farther apart (small floats, codebooks) q is the code itself, the zero point is the code of 0, and
+``real = scale * (table[q] - table[zero_point])``. Either way stored integers order like their reals.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ class FloatType:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntType:
-    """Stored integers standing for reals: ``real = scale * (q - zero_point)``.
+    """Stored integers standing for reals: ``real = scale * (q - zero_point)``, or of codes as said above.
 
     Attributes:
         shape: ``shape[0]`` is BATCH.

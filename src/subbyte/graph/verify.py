@@ -21,6 +21,7 @@ from typing import Literal
 
 import numpy as np
 
+from subbyte.arithmetic.bounds import MOST_WEIGHT
 from subbyte.errors import GraphError, LoweringError, SubbyteError
 from subbyte.formats.qtensor import QTensor
 from subbyte.graph.ir import BATCH, Constant, FloatType, Graph, IntType, Node, TensorType
@@ -80,6 +81,11 @@ def _check_interface(graph: Graph) -> None:
     for name in graph.outputs:
         if name not in made:
             raise _fail(graph, f"the output {name!r} is made by no node", "outputs are values of the graph")
+    for name in (*graph.inputs, *graph.outputs):
+        value = graph.types.get(name)
+        if isinstance(value, IntType) and value.format.coded:
+            rule = "what goes in and out has even steps; codes lie between layers"
+            raise _fail(graph, f"{name!r} holds codes of {value.format.name}", rule)
     for name in made.symmetric_difference(graph.types):
         seen = f"value {name!r} has no type" if name in made else f"the type of {name!r} belongs to no value"
         raise _fail(graph, seen, "types cover exactly the graph inputs and the nodes' outputs")
@@ -97,15 +103,18 @@ def _check_type(graph: Graph, value: str, kind: TensorType, dialect: str) -> Non
 
 
 def _check_quantization(graph: Graph, kind: IntType, place: str) -> None:
-    if not kind.format.fits_int16:
+    if not (kind.format.max_abs <= MOST_WEIGHT if kind.format.coded else kind.format.fits_int16):
         seen = f"its format {kind.format.name} reaches {kind.format.lo}..{kind.format.hi}"
-        raise _fail(graph, seen, "formats of values lie within 16 bits", place)
+        raise _fail(graph, seen, "formats of values lie within 16 bits, of codes within 24", place)
     scale = kind.scale
     if not (_exactly(scale, float) and math.isfinite(scale) and scale > 0 and _is_float32(scale)):
         raise _fail(graph, f"its scale is {scale!r}", "scales are positive, finite and exact in float32", place)
     if not _exactly(kind.zero_point, int) or not kind.lo <= kind.zero_point <= kind.hi:
         rule = f"zero points are integers in {kind.lo}..{kind.hi}, the stored integers of {kind.format.name}"
         raise _fail(graph, f"its zero point is {kind.zero_point!r}", rule, place)
+    if kind.format.coded and kind.zero_point != kind.format.zero_code:
+        rule = f"the zero point of codes is that of 0, {kind.format.zero_code}"
+        raise _fail(graph, f"its zero point is {kind.zero_point}", rule, place)
 
 
 def _exactly(thing: object, kind: type) -> bool:

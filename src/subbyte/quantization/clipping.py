@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from subbyte.graph.ir import IntType, Node
+from subbyte.graph.ops.centred import interval
 from subbyte.graph.torch_executor import FloatExecutor
 from subbyte.quantization.calibrate import Feeds, Progress, declared_range, int_type
 from subbyte.quantization.fake_quant import as_read, fake_quantize
@@ -68,7 +69,7 @@ def _searched(scheme: Scheme, slot: Slot) -> bool:
 def _options(scheme: Scheme, slot: Slot, factors: Sequence[float]) -> list[IntType]:
     """The present type first: it stays where nothing is better."""
     now = scheme.types[slot.key]
-    lo, hi = ((end - now.zero_point) * now.scale for end in (now.lo, now.hi))
+    lo, hi = (end * now.scale for end in interval(now))
     moved = (int_type(lo * a, hi * b, slot.format, scheme.graph, slot) for a in factors for b in factors)
     return list(dict.fromkeys([now, *moved]))
 

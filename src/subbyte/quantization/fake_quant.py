@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -28,9 +28,9 @@ def fake_quantize(x: torch.Tensor, type_: IntType) -> torch.Tensor:
             return (
                 torch.round(steps).add_(type_.zero_point).clamp_(type_.lo, type_.hi) - type_.zero_point
             ) * type_.scale
-        reals = torch.from_numpy(centred_values(type_.format, type_.zero_point).astype(np.float32))
+        reals = torch.from_numpy(type_.format.centred(type_.zero_point).astype(np.float32))
         middles = (reals[1:] + reals[:-1]) / 2
-        return reals[torch.bucketize(steps.contiguous(), middles)] * type_.scale
+        return reals[torch.bucketize(steps.contiguous(), middles, right=type_.format.coded)] * type_.scale
 
 
 def fake_trim(x: torch.Tensor, type_: IntType, trim: Trim, group: int) -> torch.Tensor:
@@ -76,19 +76,19 @@ def as_read(x: torch.Tensor, scheme: Scheme, node: Node, value: str, versions: b
 
 def stored_values(format_: Format) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Every legal stored integer, ascending."""
-    offset = format_.lo if format_.storage == "uint8" else 0
-    return np.asarray(format_.integers, dtype=np.int64) - offset
-
-
-def centred_values(format_: Format, zero_point: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """``q - zero_point`` of every legal stored integer, ascending."""
-    return np.asarray(stored_values(format_) - zero_point)
+    if format_.coded:
+        return np.arange(format_.levels)
+    return np.asarray(format_.integers, dtype=np.int64) - (format_.lo - format_.stored_lo)
 
 
 def nearest_stored(
     steps: np.ndarray[tuple[int], np.dtype[np.float64]], type_: IntType
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Stored integers nearest to ``steps`` (reals divided by the scale), float64; the lower one on a tie."""
-    reals = centred_values(type_.format, type_.zero_point)
+    """Stored integers nearest to ``steps`` (reals divided by the scale), float64.
+
+    In the middle of two it is the lower one, of codes the larger one, as rescales make them.
+    """
+    reals = type_.format.centred(type_.zero_point)
     middles = (reals[1:] + reals[:-1]) / 2
-    return np.asarray(stored_values(type_.format)[np.searchsorted(middles, steps, side="left")])
+    side: Literal["left", "right"] = "right" if type_.format.coded else "left"
+    return np.asarray(stored_values(type_.format)[np.searchsorted(middles, steps, side=side)])

@@ -46,6 +46,9 @@ FIXED_RANGE: Mapping[type[Op], tuple[float, int]] = {
 READS_WIDE = (Softmax, LogSoftmax, Argmax)
 """Operators that want 16-bit operands: 8-bit logits tie."""
 
+MAKES_CODES = (Conv, Linear, Affine, Rectify, Unary, Concat)
+"""Operators whose results may be stored as codes: of other ones steps are even."""
+
 _MOVES = (Reshape, Transpose, Slice, MaxPool, ResizeNearest, Identity, Concat)
 
 

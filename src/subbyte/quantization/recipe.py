@@ -183,7 +183,8 @@ def named_recipe(name: str) -> Recipe:
     """The recipe of a short name.
 
     ``w<bits>a<bits>`` (``w4a8``; ``w8a16`` keeps the network's inputs and every activation in 16 bits),
-    ``w<format>_a<format>`` with any registered format or bits (``wternary_a8``), for operands also any trim
+    ``w<format>_a<format>`` with any registered format or bits (``wternary_a8``; ``w8_afp8_e4m3fn`` multiplies the last
+    layer's operand so too), for operands also any trim
     (``w4_asparq4_5opt_round_v``), ``x<levels>_w<levels>`` (``x31_w17``); then optionally ``_g<size>`` (weights with
     integer scales per group), ``_dg<size>`` (dual-grained) or ``_mx`` (MX blocks of 32), and ``_first_last_8`` (8-bit
     weights in the first and last layer, the default below 16 weight levels) or ``_first_last_same``.
@@ -209,6 +210,7 @@ def named_recipe(name: str) -> Recipe:
     weights = get_format(formats[0])
     operand = formats[1] if is_trim(formats[1]) else get_format(formats[1]).name
     ends = "int16" if operand == "int16" else "uint8"
+    fine = not is_trim(operand) and get_format(operand).coded and get_format(operand).levels >= 128
     keep_ends = modifier == "_first_last_8" or (not modifier and weights.levels < _LOW_LEVELS)
     return Recipe(
         name=name,
@@ -216,7 +218,7 @@ def named_recipe(name: str) -> Recipe:
         first_last_weights="int8" if keep_ends else None,
         input=ends,
         first_input=ends,
-        last_input=ends,
+        last_input=operand if fine else ends,
     )
 
 

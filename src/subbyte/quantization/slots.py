@@ -13,7 +13,7 @@ from subbyte.graph.ir import Graph, Node
 from subbyte.graph.ops.affine import Affine
 from subbyte.graph.verify import place_of
 from subbyte.quantization.groups import Group
-from subbyte.quantization.parts import FIXED_RANGE, READS_WIDE, reads_bytes
+from subbyte.quantization.parts import FIXED_RANGE, MAKES_CODES, READS_WIDE, reads_bytes
 from subbyte.quantization.recipe import Recipe
 from subbyte.quantization.resolve import LayerChoice, is_wide
 
@@ -76,8 +76,11 @@ def _multiplied(node: Node, choices: Mapping[str, LayerChoice]) -> Format:
 
 
 def _usual(choices: Mapping[str, LayerChoice]) -> Format:
-    """What values are kept in that no layer decides about: 8 bits, or 16 where some layer multiplies as many."""
-    wide = any(is_wide(c.operand) for c in choices.values())
+    """What values are kept in that no layer decides about: 8 bits, or 16 where some layer multiplies more than these.
+
+    Codes stand for more too: steps of which 256 are even lose the small values that such tables have.
+    """
+    wide = any(is_wide(c.operand) or c.operand.coded for c in choices.values())
     return get_format("int16" if wide else "uint8")
 
 
@@ -89,10 +92,11 @@ def multiplied_channels(graph: Graph, node: Node) -> int:
 def find_slots(graph: Graph, groups: Sequence[Group], choices: Mapping[str, LayerChoice], recipe: Recipe) -> Slots:
     """Formats of all activations.
 
-    Codes below 8 bits are the operands of layers. A value that layers alone read, all in one uniform format, is
-    stored in it; every other value is stored in 8 bits (16, where some layer multiplies 16-bit activations) and
-    re-coded at the layer; what only tables read is stored in the 8 bits that index them. Network outputs, and what
-    softmax and argmax read, take the recipe's output format: 8-bit logits tie.
+    Codes below 8 bits are the operands of layers. A value that layers alone read, all in one format, is stored in it
+    where that is uniform, or where it is kept as codes and a layer or a table makes it; every other value is stored in
+    8 bits (16, where some layer multiplies activations of 16 bits or codes) and re-coded at the layer; what only tables
+    read is stored in the 8 bits that index them. Network outputs, and what softmax and argmax read, take the recipe's
+    output format: 8-bit logits tie.
     """
     storage: dict[str, Slot] = {}
     operands: dict[tuple[str, str], Slot] = {}
@@ -118,7 +122,7 @@ def find_slots(graph: Graph, groups: Sequence[Group], choices: Mapping[str, Laye
 
 
 def _require_bytes(graph: Graph, node: Node, read: Format, trim: Trim) -> None:
-    if read.levels != 256:
+    if read.levels != 256 or read.coded:
         raise FormatError(
             f"{trim.name} is used on codes of format {read.name!r}, {read.levels} levels",
             "a trim keeps a window of 8-bit codes",
@@ -140,6 +144,8 @@ def _storage_format(graph: Graph, group: Group, choices: Mapping[str, LayerChoic
         if format_ is not None:
             return format_
     wanted = {_multiplied(n, choices).name for n in group.readers}
-    if len(wanted) == 1 and (only := get_format(wanted.pop())).uniform:
-        return only
+    if len(wanted) == 1:
+        only = get_format(wanted.pop())
+        if only.uniform or (only.coded and all(isinstance(n.op, MAKES_CODES) for n in group.makers)):
+            return only
     return _usual(choices)

@@ -14,6 +14,7 @@ from subbyte.formats.group_scales import carried, lopsided
 from subbyte.formats.qtensor import QTensor
 from subbyte.formats.quantize import quantize_weight, requantize_with_scale
 from subbyte.graph.ir import IntType
+from subbyte.graph.ops.centred import interval
 from subbyte.quantization.resolve import LayerChoice
 
 Reals = npt.NDArray[np.float64]
@@ -111,7 +112,7 @@ def snap_weight_scale(
 
 def room_for_bias(x: IntType) -> float:
     """How many times finer than bytes an operand is: by so much may biases pass BIAS_LIMIT."""
-    return max(1.0, max(x.hi - x.zero_point, x.zero_point - x.lo) / 256)
+    return max(1.0, max(map(abs, interval(x))) / 256)
 
 
 def fit_bias(

@@ -23,8 +23,9 @@ def affine_params(lo: float, hi: float, format: Format) -> tuple[float, int]:
     * Wider than 256 (stored as int16): zero point 0, so that ``q - zero_point`` still fits 16 bits; the scale covers
       the end that needs the larger one.
     * Not uniform (six levels, powers of two, mid-rise): the table fixes where 0 lies, so the zero point is
-      ``-table[0]`` in stored units and only the scale adapts. A mid-rise table (``-3, -1, 1, 3``) has no value 0: the
-      zero point, 3, is then an integer between two stored ones, and a real 0 becomes the nearest level, ``±scale``.
+      ``-table[0]`` in stored units (the code of 0 where codes are stored) and only the scale adapts. A mid-rise table
+      (``-3, -1, 1, 3``) has no value 0: the zero point, 3, is then an integer between two stored ones, and a real 0
+      becomes the nearest level, ``±scale``.
 
     An end that the format has no values for (negative reals in an unsigned table) is clipped. A range of zeros only
     gets scale 1.
@@ -54,7 +55,8 @@ def affine_params(lo: float, hi: float, format: Format) -> tuple[float, int]:
             "a format of activations spans 0 unless its values are evenly spaced by 1",
             "choose a format with values on both sides of 0, or one that holds 0",
         )
-    return symmetric_scale(lo, hi, format), format.stored_lo - format.lo
+    zero_point = format.zero_code if format.coded else format.stored_lo - format.lo
+    return symmetric_scale(lo, hi, format), zero_point
 
 
 def symmetric_scale(lo: float, hi: float, format: Format) -> float:

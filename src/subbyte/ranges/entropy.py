@@ -46,8 +46,7 @@ class Entropy(SketchObserver):
 def _divergence(bins: Bins, lo: float, hi: float, format: Format) -> float:
     """KL(reference || quantized) in nats; infinite where a level would be narrower than a bin."""
     scale, zero_point = affine_params(lo, hi, format)
-    stored = format.integers - (format.lo - format.stored_lo)
-    grid = scale * (stored - zero_point).astype(np.float64)
+    grid = scale * format.centred(zero_point).astype(np.float64)
     left = (bins.first + np.arange(bins.counts.size)) * bins.width
     inside = slice(*np.searchsorted(left + bins.width / 2, [lo, hi], side="left"))
     counts = bins.counts[inside].astype(np.float64)

@@ -44,8 +44,7 @@ class SquaredError:
     def __call__(self, lo: float, hi: float) -> float:
         """Sum of squared errors over ``max(|values|)**2`` if the format covers lo..hi."""
         scale, zero_point = affine_params(lo, hi, self._format)
-        stored = self._format.integers - (self._format.lo - self._format.stored_lo)
-        grid = scale * (stored - zero_point).astype(np.float64)
+        grid = scale * self._format.centred(zero_point).astype(np.float64)
         cuts = np.searchsorted(self._values, (grid[1:] + grid[:-1]) / 2)
         upto = self._sums[:, np.concatenate([[0], cuts, [self._values.size]])]
         n, x, xx = np.diff(upto, axis=1)

@@ -263,7 +263,8 @@ def _build(
     for name in names:
         kind = _int_type(graph, name)
         shape = [int(d) for d in kind.shape[1:] if d is not None]
-        index[name] = builder.value(name, shape, kind.storage, kind.zero_point, kind.lo, kind.hi, kind.scale)
+        table = kind.format.centred(kind.zero_point).tolist() if kind.format.coded else []
+        index[name] = builder.value(name, shape, kind.storage, kind.zero_point, kind.lo, kind.hi, kind.scale, table)
     for node in graph.nodes:
         values = [index[i] for i in node.inputs if i in index]
         arrays = constant_arrays(node.op.name, _constants(graph, node))

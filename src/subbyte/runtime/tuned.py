@@ -103,7 +103,8 @@ def layer_key(graph: Graph, node: Node) -> str:
 def _text(graph: Graph, name: str) -> str:
     kind = graph.types[name]
     assert isinstance(kind, IntType)
-    return f"{list(kind.shape[1:])} {kind.storage} {kind.lo}..{kind.hi}"
+    codes = " codes" if kind.format.coded else ""  # which other kernels multiply
+    return f"{list(kind.shape[1:])} {kind.storage}{codes} {kind.lo}..{kind.hi}"
 
 
 def choices(graph: Graph, isa: str) -> dict[str, Choice]:

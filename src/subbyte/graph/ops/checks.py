@@ -106,13 +106,13 @@ def sized(op: Op, shape: Sequence[int | None], what: str = "result") -> Shape:
 
 
 def value(op: Op, operands: Sequence[TensorType | Constant], index: int) -> TensorType:
-    """The operand is an activation of either dialect with a legal shape."""
+    """The operand is an activation of either dialect with a legal shape; codes too, which order like their reals."""
     operand = operands[index]
     if isinstance(operand, FloatType):
         sized(op, operand.shape, f"operand {index}")
         return operand
     if isinstance(operand, IntType):
-        return ints(op, operands, index)
+        return ints(op, operands, index, coded=True)
     raise fault(op, f"operand {index} is a constant", "this operand is a value", "fold the operator into a constant")
 
 
@@ -125,8 +125,8 @@ def floats(op: Op, operands: Sequence[TensorType | Constant], index: int) -> Sha
     return sized(op, operand.shape, f"operand {index}")
 
 
-def ints(op: Op, operands: Sequence[TensorType | Constant], index: int) -> IntType:
-    """The operand is an integer activation with a legal shape and zero point."""
+def ints(op: Op, operands: Sequence[TensorType | Constant], index: int, *, coded: bool = False) -> IntType:
+    """The operand is an integer activation with a legal shape and zero point, and no codes unless these are welcome."""
     operand = operands[index]
     if not isinstance(operand, IntType):
         seen = f"operand {index} is {_kind(operand)}"
@@ -137,6 +137,9 @@ def ints(op: Op, operands: Sequence[TensorType | Constant], index: int) -> IntTy
     if type(zero) is not int or not limits.min <= zero <= limits.max:
         seen = f"operand {index} has zero point {_short(zero)}"
         raise fault(op, seen, f"zero points fit {operand.storage}", "quantize the activation again")
+    if operand.format.coded and not coded:
+        seen = f"operand {index} is stored as codes of {operand.format.name}"
+        raise fault(op, seen, "this operator computes with even steps", "store it in uint8 or int16, or look it up")
     return operand
 
 

@@ -128,7 +128,7 @@ class IntConv(Op):
     def infer(self, operands: Sequence[TensorType | Constant]) -> Shape:
         """(batch, rows, columns, output channels)."""
         arity(self, operands, 5, 7)
-        x = ints(self, operands, 0).shape
+        x = ints(self, operands, 0, coded=True).shape
         geometry.spatial_rank(self, len(x), (2,))
         weight = codes(self, operands, 1, 4).shape
         _check_groups(self, self.groups, x[3], weight[3], weight[0])

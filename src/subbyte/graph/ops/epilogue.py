@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from subbyte.arithmetic import requant
 from subbyte.arithmetic.bounds import MOST_PRE_SHIFT, prove_conv
+from subbyte.arithmetic.requant import round_shift
 from subbyte.formats.qtensor import QTensor
 from subbyte.graph.ops import exact
 from subbyte.graph.ops.centred import interval, tensor
 from subbyte.graph.ops.checks import array, integer, ints, parameters
 from subbyte.graph.ops.op import Array, IntCall, Op, stored
+from subbyte.graph.ops.rescaled import rescaled, rescaled_tensor
 from subbyte.graph.ops.results import clamped
 
 if TYPE_CHECKING:
@@ -39,20 +40,21 @@ def infer_epilogue(op: Op, operands: Sequence[TensorType | Constant], channels: 
 
 def check_epilogue(op: Op, operands: Sequence[TensorType | Constant], out: TensorType, pre_shift: int) -> None:
     """lo, hi within the result's format; the accumulator fits int32, and the sum before it int64."""
-    clamped(op, out)
+    clamped(op, out, coded=True)
     weight, bias = operands[1], operands[2]
     if isinstance(weight, QTensor) and isinstance(bias, np.ndarray):
-        prove_conv(weight.integers(), *interval(ints(op, operands, 0)), bias, f"operator {op.name!r}", pre_shift)
+        x = ints(op, operands, 0, coded=True)
+        prove_conv(weight.integers(), *interval(x), bias, f"operator {op.name!r}", pre_shift)
 
 
 def rescale(call: IntCall, sums: npt.NDArray[np.int64], pre_shift: int, lo: int, hi: int) -> Array:
     """Products summed over [..., O] to stored integers."""
     bias, *pairs = (np.asarray(p, dtype=np.int64) for p in call.inputs[2:])
-    acc = (requant.round_shift(sums, pre_shift) if pre_shift else sums) + bias
+    acc = (round_shift(sums, pre_shift) if pre_shift else sums) + bias
     m, n = pairs[:2]
     if len(pairs) == 4:
         m, n = np.where(acc < 0, pairs[2], m), np.where(acc < 0, pairs[3], n)
-    return stored(requant.requantize(acc, m, n, call.out.zero_point, lo, hi), call.out.storage)
+    return stored(rescaled(acc, m, n, call.out, lo, hi), call.out.storage)
 
 
 def rescale_tensor(call: IntCall, sums: Tensor, pre_shift: int, lo: int, hi: int) -> Tensor:
@@ -64,4 +66,4 @@ def rescale_tensor(call: IntCall, sums: Tensor, pre_shift: int, lo: int, hi: int
     m, n = numbers[1:3]
     if len(numbers) == 5:
         m, n = torch.where(acc < 0, numbers[3], m), torch.where(acc < 0, numbers[4], n)
-    return exact.requantize(acc, m, n, call.out.zero_point, lo, hi)
+    return rescaled_tensor(acc, m, n, call.out, lo, hi)

@@ -61,6 +61,14 @@ def requantize(acc: Tensor, m: Whole, n: Whole, zero_point: int, lo: int, hi: in
     return (zero_point + round_shift(acc * m, n)).clamp(lo, hi)
 
 
+def nearest_codes(acc: Tensor, m: Whole, n: Whole, values: Tensor, lo: int, hi: int) -> Tensor:
+    """``arithmetic.requant.nearest_codes`` on int64 tensors."""
+    import torch
+
+    twice = (acc * m) >> (n - 1)
+    return torch.bucketize(twice.contiguous(), values[1:] + values[:-1], right=True).clamp(lo, hi)
+
+
 def round_shift(product: Tensor, n: Whole) -> Tensor:
     """``(product + 2**(n - 1)) >> n`` on int64 tensors."""
     import torch

@@ -82,7 +82,7 @@ class IntLinear(Op):
     def infer(self, operands: Sequence[TensorType | Constant]) -> Shape:
         """The operand's shape with O as its last axis."""
         arity(self, operands, 5, 7)
-        x = ints(self, operands, 0).shape
+        x = ints(self, operands, 0, coded=True).shape
         weight = codes(self, operands, 1, 2).shape
         infer_epilogue(self, operands, weight[0])
         return _shape(self, x, weight)

@@ -1,4 +1,4 @@
-"""Table lookup: any function of one 8-bit activation."""
+"""Table lookup: any function of one 8-bit activation, codes among them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class IntLut(Op):
     def infer(self, operands: Sequence[TensorType | Constant]) -> Shape:
         """The operand's shape."""
         arity(self, operands, 2)
-        x = ints(self, operands, 0)
+        x = ints(self, operands, 0, coded=True)
         if x.storage != "uint8":
             raise fault(self, f"an operand stored as {x.storage}", "tables are indexed by uint8", "rescale it before")
         entries = operands[1]
@@ -41,7 +41,8 @@ class IntLut(Op):
 
     def check(self, operands: Sequence[TensorType | Constant], out: TensorType) -> None:
         """The table has the result's storage, and what the operand can reach is legal."""
-        x, declared, table = ints(self, operands, 0), integer_result(self, out), operands[1]
+        x, table = ints(self, operands, 0, coded=True), operands[1]
+        declared = integer_result(self, out, coded=True)
         assert isinstance(table, np.ndarray)  # infer has accepted it
         reached = table[x.lo : x.hi + 1]
         if table.dtype != np.dtype(declared.storage) or reached.min() < declared.lo or reached.max() > declared.hi:

@@ -72,13 +72,13 @@ class IntPad(Op):
     def infer(self, operands: Sequence[TensorType | Constant]) -> Shape:
         """Each axis with its new cells."""
         arity(self, operands, 1)
-        x: IntType = ints(self, operands, 0)
+        x: IntType = ints(self, operands, 0, coded=True)
         return _shape(self, x.shape)
 
     def check(self, operands: Sequence[TensorType | Constant], out: TensorType) -> None:
         """The result keeps the operand's quantization and may hold the fill."""
         moved(self, operands, out)
-        declared = ints(self, [out], 0)
+        declared = ints(self, [out], 0, coded=True)
         integer(self, "fill", declared.lo, declared.hi)
 
     def numpy(self, call: IntCall) -> Array:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, final
 
-from subbyte.arithmetic.requant import requantize
-from subbyte.graph.ops import exact
 from subbyte.graph.ops.centred import centred, centred_tensor
 from subbyte.graph.ops.checks import arity, ints, scalar_multiplier
 from subbyte.graph.ops.op import Array, Dialect, IntCall, Op, register_op, stored
+from subbyte.graph.ops.rescaled import rescaled, rescaled_tensor
 from subbyte.graph.ops.results import clamped
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 @register_op
 @dataclass(frozen=True, kw_only=True)
 class IntRescale(Op):
-    """``clip(z + ((X * m + 2**(n - 1)) >> n), lo, hi)``; input x.
+    """``clip(z + ((X * m + 2**(n - 1)) >> n), lo, hi)``, or the nearest code, see ``rescaled.py``; input x.
 
     Attributes:
         m: multiplier, int32.
@@ -48,13 +47,13 @@ class IntRescale(Op):
 
     def check(self, operands: Sequence[TensorType | Constant], out: TensorType) -> None:
         """lo, hi within the result's format."""
-        clamped(self, out)
+        clamped(self, out, coded=True)
 
     def numpy(self, call: IntCall) -> Array:
         """Element-wise in int64."""
-        y = requantize(centred(call, 0), self.m, self.n, call.out.zero_point, self.lo, self.hi)
+        y = rescaled(centred(call, 0), self.m, self.n, call.out, self.lo, self.hi)
         return stored(y, call.out.storage)
 
     def torch_int(self, call: IntCall) -> Tensor:
         """Element-wise in int64."""
-        return exact.requantize(centred_tensor(call, 0), self.m, self.n, call.out.zero_point, self.lo, self.hi)
+        return rescaled_tensor(centred_tensor(call, 0), self.m, self.n, call.out, self.lo, self.hi)

@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from subbyte.graph.ir import Constant, TensorType
 
 
-def integer_result(op: Op, out: TensorType, storage: str | None = None) -> IntType:
-    """The result is an integer activation (of that storage)."""
+def integer_result(op: Op, out: TensorType, storage: str | None = None, *, coded: bool = False) -> IntType:
+    """The result is an integer activation (of that storage), and no codes unless the operator makes them."""
     if not isinstance(out, IntType):
         raise fault(op, "the result is declared as floats", "integer operators give integers", "declare an IntType")
-    ints(op, [out], 0)
+    ints(op, [out], 0, coded=coded)
     if storage is not None and out.storage != storage:
         raise fault(op, f"the result is stored as {out.storage}", f"it is stored as {storage}", "change its format")
     return out
 
 
-def clamped(op: Op, out: TensorType) -> IntType:
+def clamped(op: Op, out: TensorType, *, coded: bool = False) -> IntType:
     """Attributes lo and hi are a non-empty interval inside what the result's format allows."""
-    declared = integer_result(op, out)
+    declared = integer_result(op, out, coded=coded)
     lo = integer(op, "lo", declared.lo, declared.hi)
     integer(op, "hi", lo, declared.hi)
     return declared
@@ -46,12 +46,19 @@ def moved(op: Op, operands: Sequence[TensorType | Constant], out: TensorType) ->
             continue
         if not (isinstance(operand, IntType) and isinstance(out, IntType)):
             raise fault(op, "operands and result mix reals and integers", "one dialect at a time", "lower all of them")
-        integer_result(op, out)
-        same = (operand.scale, operand.zero_point, operand.storage) == (out.scale, out.zero_point, out.storage)
+        integer_result(op, out, coded=True)
+        same = _kept(operand) == _kept(out)
         if not same or operand.lo < out.lo or operand.hi > out.hi:
             seen = f"{_describe(operand)} becomes {_describe(out)}"
             raise fault(op, seen, "moving numbers keeps scale, zero point and range", "rescale the operand before")
 
 
+def _kept(tensor: IntType) -> tuple[object, ...]:
+    """What says which real a stored integer is."""
+    table = tuple(tensor.format.table) if tensor.format.coded else ()
+    return tensor.scale, tensor.zero_point, tensor.storage, table
+
+
 def _describe(tensor: IntType) -> str:
-    return f"{tensor.storage} {tensor.lo}..{tensor.hi} (scale {tensor.scale}, zero point {tensor.zero_point})"
+    of = f" of {tensor.format.name}" if tensor.format.coded else ""
+    return f"{tensor.storage} {tensor.lo}..{tensor.hi}{of} (scale {tensor.scale}, zero point {tensor.zero_point})"

@@ -21,7 +21,7 @@ from subbyte.graph.ops.rectify import Rectify
 from subbyte.graph.ops.rescale import IntRescale
 from subbyte.graph.ops.trim import IntTrim, trimmed_type
 from subbyte.graph.verify import place_of
-from subbyte.quantization.fake_quant import centred_values, nearest_stored
+from subbyte.quantization.fake_quant import nearest_stored
 from subbyte.quantization.layers import LayerWeights
 from subbyte.quantization.scheme import Scheme
 
@@ -135,7 +135,7 @@ class Lowering:
 
     def _recode(self, node: Node, value: str, stored: IntType, wanted: IntType) -> str:
         hint = f"{value}::{wanted.format.name}"
-        if wanted.format.uniform:
+        if wanted.format.uniform or (wanted.format.coded and stored.storage != "uint8"):
             m, n = self.ratio(stored.scale, wanted.scale, node)
             return self.emit(node, IntRescale(m=m, n=n, lo=wanted.lo, hi=wanted.hi), (value,), hint, wanted)
         if stored.storage != "uint8":
@@ -149,11 +149,7 @@ class Lowering:
         """A 256-entry table constant of a real function between two quantizations; the source is stored in bytes."""
         reals = source.scale * (np.arange(256, dtype=np.float64) - source.zero_point)
         steps = function(reals) / target.scale
-        if target.format.uniform:
-            entries = np.clip(np.rint(steps) + target.zero_point, target.lo, target.hi)
-        else:
-            entries = nearest_stored(steps, target).astype(np.float64)
-        return self.constant(node, f"table.{role}", entries.astype(target.storage))
+        return self.constant(node, f"table.{role}", nearest(steps, target).astype(target.storage))
 
     def ratio(
         self, numerator: float, denominator: float, node: Node, arithmetic: Arithmetic | None = None
@@ -173,19 +169,26 @@ class Lowering:
         lo, hi = out.lo, out.hi
         if rectify is not None:
             low = max(rectify.lo, 0.0) if rectify.slope == 0.0 else rectify.lo
-            lo, hi = (_clipped(min(real, rectify.hi), out) for real in (low, rectify.hi))
+            lo, hi = (nearest_to(min(real, rectify.hi), out) for real in (low, rectify.hi))
         return lo, hi
 
 
-def _clipped(real: float, out: IntType) -> int:
-    """The stored integer nearest to a real."""
-    steps = min(max(real / out.scale, -(2.0**17)), 2.0**17)  # beyond every format, and finite
-    return min(max(round(steps) + out.zero_point, out.lo), out.hi)
+def nearest_to(real: float, out: IntType) -> int:
+    """The stored integer nearest to a real, which may be infinite."""
+    steps = min(max(real / out.scale, -(2.0**25)), 2.0**25)  # beyond every format, and finite
+    return int(nearest(np.array([steps]), out)[0])
+
+
+def nearest(steps: npt.NDArray[np.float64], out: IntType) -> npt.NDArray[np.int64]:
+    """The stored integers nearest to reals divided by the scale, even ones on ties; of tables ``nearest_stored``."""
+    if not out.format.uniform:
+        return nearest_stored(steps, out)
+    return np.asarray(np.clip(np.rint(steps) + out.zero_point, out.lo, out.hi).astype(np.int64))
 
 
 def _bytes_over(wanted: IntType, scale: float) -> IntType:
     """A uint8 type that covers what another type can hold, of ``scale`` times the smallest power of two."""
-    centred = centred_values(wanted.format, wanted.zero_point) * wanted.scale
+    centred = wanted.format.centred(wanted.zero_point) * wanted.scale
     bottom, top = min(float(centred[0]), 0.0), max(float(centred[-1]), 0.0)
     step = scale * 2.0 ** math.ceil(math.log2((top - bottom) / 254 / scale))
     return IntType(shape=wanted.shape, format=get_format("uint8"), scale=step, zero_point=round(-bottom / step))

@@ -14,6 +14,7 @@ from subbyte.arithmetic.fast_requant import nudge
 from subbyte.formats.two_of_four import spread_tensor
 from subbyte.graph.ir import IntType, Node
 from subbyte.graph.ops.affine import Affine
+from subbyte.graph.ops.centred import interval
 from subbyte.graph.ops.conv import Conv, IntConv
 from subbyte.graph.ops.linear import IntLinear, Linear
 from subbyte.graph.ops.op import Op
@@ -39,10 +40,11 @@ def _constants(
     weight = spread_tensor(layer.weight) if kept is not None and kept[0].pairing == "stc" else layer.weight
     names = [low.constant(node, "weight", weight), low.constant(node, "bias", bias)]
     leaky = op.rectify is not None and bent(op.rectify)
-    x_most = max(x_type.zero_point - x_type.lo, x_type.hi - x_type.zero_point)
+    x_most = max(map(abs, interval(x_type)))
     reach = worst_case(layer.weight.integers(), -x_most, x_most, bias).clip(max=LIMIT)
-    bytes_only = x_type.storage == out.storage == "uint8" and layer.weight.format.fits_int8 and pre_shift == 0
-    in_float32 = bytes_only and low.scheme.arithmetic == "m31"
+    bytes_only = all(t.storage == "uint8" and not t.format.coded for t in (x_type, out))
+    fast = bytes_only and layer.weight.format.fits_int8 and pre_shift == 0
+    in_float32 = fast and low.scheme.arithmetic == "m31"
     above = [low.ratio(s, out.scale, node) for s in scales]
     if in_float32:
         above = _nudged(above, out, clamp, np.zeros_like(reach) if leaky else -reach, reach)

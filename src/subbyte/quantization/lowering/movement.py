@@ -15,7 +15,7 @@ from subbyte.graph.ops.reshape import Reshape
 from subbyte.graph.ops.resize_nearest import ResizeNearest
 from subbyte.graph.ops.slice import Slice
 from subbyte.graph.ops.transpose import Transpose
-from subbyte.quantization.lowering.context import Lowering, Rule
+from subbyte.quantization.lowering.context import Lowering, Rule, nearest_to
 
 
 def lower_move(low: Lowering, node: Node, op: Op) -> None:
@@ -28,8 +28,7 @@ def lower_pad(low: Lowering, node: Node, op: Pad) -> None:
     """Padding by the code of its value, which for 0 is the zero point."""
     out = low.scheme.stored(node.output)
     x, _ = low.recode(node, node.inputs[0], out)
-    fill = min(max(round(op.value / out.scale) + out.zero_point, out.lo), out.hi)
-    low.finish(node, IntPad(before=op.before, after=op.after, fill=fill), (x,))
+    low.finish(node, IntPad(before=op.before, after=op.after, fill=nearest_to(op.value, out)), (x,))
 
 
 def lower_argmax(low: Lowering, node: Node, op: Argmax) -> None:
