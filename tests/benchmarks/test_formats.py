@@ -50,7 +50,7 @@ def test_the_page_names_what_is_best_and_what_does_not_help():
     assert "| int4 | 4.00 | 4.00 | 20.0 | 95.0 | +0.50 ± 0.25 | 1,000 |" in text
     assert "| levels3, ternary | 1.60 | 1.58 | 7.0 | 90.0 | - | 1,000 |" in text
     assert "| weights | int16 | codes of weights are bytes |" in text
-    assert "| operands | fp8_e4m3fn, fp8_e5m2 | activations lie between layers" in text
+    assert "| operands | fp8_e5m2 | numbers multiply as integers of 24 bits" in text
 
 
 def test_ties_and_second_names_do_not_win():
