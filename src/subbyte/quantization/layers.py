@@ -39,7 +39,7 @@ from subbyte.quantization.methods import (
     State,
 )
 from subbyte.quantization.methods.moments import measure
-from subbyte.quantization.methods.outcome import Correction, Outcome, channel_moments
+from subbyte.quantization.methods.outcome import ChannelMoments, Correction, Outcome
 from subbyte.quantization.parts import Layer, Scaling, without_rectify
 from subbyte.quantization.recipe import METHODS
 from subbyte.quantization.resolve import LayerChoice, is_low
@@ -264,7 +264,7 @@ class _Walk:
             coarse=coarse,
             weight=weight.astype(np.float64),
             quantized=layer.weight.dequantize().reshape(weight.shape).astype(np.float64),
-            find_means=lambda: self.means[value] if value in self.means else channel_moments(self.exact[value]).mean,
+            find_means=lambda: self.means[value] if value in self.means else ChannelMoments(self.exact[value]).mean,
             scalable=layer.weight.scale.ndim == 1 and not self._fixed(node),
         )
         factor, shift = correct(outcome)

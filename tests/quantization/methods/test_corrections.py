@@ -19,7 +19,7 @@ from subbyte.graph.passes import prepare
 from subbyte.graph.torch_executor import run_float
 from subbyte.quantization.methods import CORRECTIONS
 from subbyte.quantization.methods.normals import Normal, batch_norm_normals, clipped_mean, expected_means
-from subbyte.quantization.methods.outcome import Outcome, channel_moments
+from subbyte.quantization.methods.outcome import ChannelMoments, Outcome
 from subbyte.quantization.scarcity import CalibrationWarning, Scarce, warn_scarce
 from tests.quantization.nets import Net
 
@@ -42,7 +42,7 @@ def outcome(exact, coarse, op=None, weight=None, quantized=None, means=None, sca
 
 def test_moments_are_numpy_s(rng):
     y = rng.normal(5, 3, (33, 4, 6))
-    found = channel_moments(list(torch.from_numpy(y).split(10)))
+    found = ChannelMoments(list(torch.from_numpy(y).split(10)))
     np.testing.assert_allclose(found.mean, y.reshape(-1, 6).mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(found.deviation, y.reshape(-1, 6).std(axis=0), rtol=1e-12)
 

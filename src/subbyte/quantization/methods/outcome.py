@@ -20,11 +20,39 @@ if TYPE_CHECKING:
 Reals = npt.NDArray[np.float64]
 
 
-class Moments(NamedTuple):
-    """Mean and standard deviation of every channel, float64 [O]."""
+@dataclass(frozen=True)
+class ChannelMoments:
+    """Mean and standard deviation of every channel, float64 [O], each measured when it is first asked for.
 
-    mean: Reals
-    deviation: Reals
+    Over everything but the channels, which come last; one chunk at a time is held in float64.
+    """
+
+    chunks: Chunks
+
+    @cached_property
+    def mean(self) -> Reals:
+        """Of all numbers of each channel."""
+        mean = np.zeros(self._channels)
+        for chunk in self.chunks:
+            mean += chunk.reshape(-1, self._channels).double().sum(dim=0).numpy() / self._count
+        return mean
+
+    @cached_property
+    def deviation(self) -> Reals:
+        """Around the mean."""
+        square = np.zeros(self._channels)
+        for chunk in self.chunks:
+            centred = chunk.reshape(-1, self._channels).double().numpy() - self.mean
+            square += np.square(centred).sum(axis=0) / self._count
+        return np.sqrt(square)
+
+    @property
+    def _channels(self) -> int:
+        return self.chunks[0].shape[-1]
+
+    @property
+    def _count(self) -> int:
+        return sum(chunk.numel() for chunk in self.chunks) // self._channels
 
 
 class Change(NamedTuple):
@@ -57,27 +85,15 @@ class Outcome:
     scalable: bool
 
     @cached_property
-    def wanted(self) -> Moments:
+    def wanted(self) -> ChannelMoments:
         """Of the float results."""
-        return channel_moments(self.exact)
+        return ChannelMoments(self.exact)
 
     @cached_property
-    def got(self) -> Moments:
+    def got(self) -> ChannelMoments:
         """Of the quantized results."""
-        return channel_moments(self.coarse)
+        return ChannelMoments(self.coarse)
 
 
 Correction: TypeAlias = Callable[[Outcome], Change]
 """A step behind the weight methods."""
-
-
-def channel_moments(chunks: Chunks) -> Moments:
-    """Over everything but the channels, which come last; one chunk at a time is held in float64."""
-    channels = chunks[0].shape[-1]
-    count = sum(chunk.numel() for chunk in chunks) // channels
-    mean, square = np.zeros(channels), np.zeros(channels)
-    for chunk in chunks:
-        mean += chunk.reshape(-1, channels).double().sum(dim=0).numpy() / count
-    for chunk in chunks:
-        square += np.square(chunk.reshape(-1, channels).double().numpy() - mean).sum(axis=0) / count
-    return Moments(mean=mean, deviation=np.sqrt(square))
