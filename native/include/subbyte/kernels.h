@@ -14,6 +14,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 namespace subbyte {
 
@@ -177,6 +178,37 @@ struct Depthwise3Job {
     Epilogue epilogue;           // [segment][vector byte]
 };
 
+// Where codes are looked for: thresholds, sums of neighbouring values of a table, and for numbers alike in sign, exponent
+// and five bits of the mantissa how many thresholds the lowest of them reaches, and how many more any of them may.
+constexpr int CODE_BUCKETS = 26 * 32;  // of each sign, below 2^26
+
+struct CodeSearch {
+    const std::int32_t* thresholds;  // ascending, one behind the last that nothing reaches
+    const std::uint8_t* first;       // 2 * CODE_BUCKETS
+    int steps;
+};
+
+// Whose bucket an integer within 2^26 is: a double holds it exactly, whatever the rounding mode.
+static inline std::int32_t code_bucket(std::int32_t y) {
+    const std::int32_t size = y < 0 ? -y : y;
+    const double real = size > 1 ? size : 1;
+    std::int64_t bits;
+    std::memcpy(&bits, &real, sizeof bits);
+    const auto place = static_cast<std::int32_t>((bits >> 47) - (std::int64_t{1023} << 5));
+    return y < 0 ? place + CODE_BUCKETS : place;
+}
+
+// The number of thresholds that `product * 2 / 2^n` reaches, rounded down; what sb_nearest_code finds.
+static inline std::int32_t find_code(const CodeSearch& search, std::int64_t product, std::int32_t n) {
+    const std::int64_t most = (std::int64_t{1} << 26) - 1;  // beyond every threshold
+    const std::int64_t scaled = product >> (n - 1);
+    const auto twice = static_cast<std::int32_t>(scaled < -most ? -most : scaled > most ? most : scaled);
+    std::int32_t code = search.first[code_bucket(twice)];
+    for (int step = 0; step < search.steps; ++step)
+        code += search.thresholds[code] <= twice ? 1 : 0;
+    return code;
+}
+
 // A convolution or linear layer whose numbers are wider than bytes, see src/kernels/wide.inc for the layout of weights.
 struct WideJob {
     const std::uint8_t* in;
@@ -190,8 +222,8 @@ struct WideJob {
     std::int32_t columns;  // for depthwise these are the channels, and a run is one number
     bool depthwise;
     bool wide_input;  // int16, else uint8
-    const std::int32_t* values;      // 256, what codes of the input stand for; nullptr where its steps are even
-    const std::int32_t* thresholds;  // 255, see nearest_codes in wide.inc; nullptr where steps of the result are even
+    const std::int32_t* values;  // 256, what codes of the input stand for; nullptr where its steps are even
+    const CodeSearch* search;    // of the result's codes; nullptr where its steps are even
     bool in_int32;    // every part of every sum fits, and so do weights in int16; else sums are int64, weights int32
     const void* weights;
     const std::int64_t* starts;  // of the sums, padded to whole vectors: zero points times weights

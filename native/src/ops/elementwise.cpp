@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "ops/codes.h"
 #include "ops/ops.h"
 #include "subbyte/requant.h"
 #include "walk.h"
@@ -182,11 +183,12 @@ private:
 class Encode final : public Op {
 public:
     Encode(const Build& build, Attributes& a, const RowJob& job)
-        : Op(build.spec), job_(job), zero_point_(a.in(0).zero_point), wide_(a.in(0).storage == Storage::i16) {
+        : Op(build.spec),
+          job_(job),
+          zero_point_(a.in(0).zero_point),
+          wide_(a.in(0).storage == Storage::i16),
+          codes_(a.out()) {
         a.result(a.in(0).shape);
-        const std::vector<std::int32_t>& table = a.out().table;
-        for (std::size_t i = 0; i + 1 < table.size(); ++i)
-            sums_.push_back(table[i] + table[i + 1]);
         work = a.out().count() * 16;
     }
 
@@ -209,17 +211,17 @@ public:
 private:
     template <class T>
     void row(const T* x, std::uint8_t* y, std::int64_t count) const {
-        const auto levels = static_cast<std::int32_t>(sums_.size()) + 1;
+        const CodeSearch search = codes_.search();
         for (std::int64_t i = 0; i < count; ++i) {
-            const std::int32_t code = sb_nearest_code(x[i] - zero_point_, job_.m0, job_.n, sums_.data(), levels);
-            y[i] = static_cast<std::uint8_t>(sb_clamp(code, job_.out.lo, job_.out.hi));
+            const std::int64_t product = std::int64_t{x[i] - zero_point_} * job_.m0;
+            y[i] = static_cast<std::uint8_t>(sb_clamp(find_code(search, product, job_.n), job_.out.lo, job_.out.hi));
         }
     }
 
     RowJob job_;
     std::int32_t zero_point_;
     bool wide_;
-    std::vector<std::int32_t> sums_;
+    Codes codes_;
     Walk<2> walk_;
 };
 

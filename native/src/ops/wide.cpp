@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "ops/codes.h"
+
 namespace subbyte {
 namespace {
 
@@ -26,15 +28,6 @@ std::vector<std::int32_t> byte_values(const Layout& x) {
     std::vector<std::int32_t> values = x.table;
     if (x.coded()) values.resize(256);
     return values;
-}
-
-// Sums of neighbouring values, behind the last of which nothing comes.
-std::vector<std::int32_t> find_thresholds(const Layout& y) {
-    if (!y.coded()) return {};
-    std::vector<std::int32_t> sums(255, INT32_MAX);
-    for (std::size_t i = 0; i + 1 < y.table.size(); ++i)
-        sums[i] = y.table[i] + y.table[i + 1];
-    return sums;
 }
 
 // Where sums start, so that activations need not be centred: they wrap, as kernels do. Groups in whole vectors.
@@ -104,7 +97,7 @@ public:
           columns_(attributes, weights, pre_shift, groups_, build.kernels),
           in_int32_(fits_pairs(weights, attributes.in(0), pre_shift)),
           values_(byte_values(attributes.in(0))),
-          thresholds_(find_thresholds(attributes.out())),
+          codes_(attributes.out()),
           starts_(find_starts(weights, values_.empty() ? attributes.in(0).zero_point : 0, groups_,
                               build.kernels.lanes)) {
         const std::int64_t lanes = build.kernels.lanes;
@@ -135,7 +128,8 @@ public:
         job.depthwise = depthwise_;
         job.wide_input = in_size_ == 2;
         job.values = values_.empty() ? nullptr : values_.data();
-        job.thresholds = thresholds_.empty() ? nullptr : thresholds_.data();
+        const CodeSearch search = codes_.search();
+        job.search = codes_.any() ? &search : nullptr;
         job.in_int32 = in_int32_;
         job.pre_shift = pre_shift_;
         for (std::int64_t g = 0; g < groups_; ++g) {
@@ -158,7 +152,7 @@ protected:
     Columns columns_;
     bool in_int32_;
     std::vector<std::int32_t> values_;
-    std::vector<std::int32_t> thresholds_;
+    Codes codes_;
     std::vector<std::int64_t> starts_;
     std::vector<std::vector<std::uint8_t>> weights_;  // by group
     // Known after prepare, in bytes:
