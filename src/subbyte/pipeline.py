@@ -16,7 +16,7 @@ from subbyte.ingest.onnx_file import load_onnx
 from subbyte.model import QuantizedModel, provenance
 from subbyte.quantization.calibrate import Feeds, Progress, Ranges, calibrate, with_room
 from subbyte.quantization.clipping import output_error_clipping
-from subbyte.quantization.groups import find_groups
+from subbyte.quantization.clusters import find_clusters
 from subbyte.quantization.layers import LayerWeights, default_methods, quantize_layers, sample_limit
 from subbyte.quantization.lowering import lower
 from subbyte.quantization.methods import CLIPPING, LEARNED_METHODS, SPLITTING, apply_graph_methods
@@ -110,17 +110,17 @@ def to_integers(
     methods = default_methods(choices, known.synthetic) if chosen.methods is None else chosen.methods
     network = apply_graph_methods(known, methods)
     graph = network.graph
-    groups = find_groups(graph)
-    slots = find_slots(graph, groups, choices, chosen)
+    clusters = find_clusters(graph)
+    slots = find_slots(graph, clusters, choices, chosen)
     remembered = ranges if graph is known.graph else None
     types = calibrate(graph, slots, known.batches, JUDGED_SAMPLES, known.report, remembered)
     types = with_room(types) if known.synthetic else types
     if CLIPPING in methods:
-        rough = make_scheme(graph, groups, slots, types, choices, arithmetic)
+        rough = make_scheme(graph, clusters, slots, types, choices, arithmetic)
         types = output_error_clipping(rough, known.batches, JUDGED_SAMPLES, known.report).types
     if arithmetic == "shift":
-        types = snap_scales(graph, groups, types)
-    scheme = make_scheme(graph, groups, slots, types, choices, arithmetic)
+        types = snap_scales(graph, clusters, types)
+    scheme = make_scheme(graph, clusters, slots, types, choices, arithmetic)
     if SPLITTING in methods:
         network = activation_splitting(network, scheme, JUDGED_SAMPLES)
         scheme = on_graph(scheme, network.graph, chosen)

@@ -14,7 +14,7 @@ from subbyte.graph.ops.mean import Mean
 from subbyte.graph.ops.rectify import Rectify
 from subbyte.graph.ops.softmax import Softmax
 from subbyte.quantization.calibrate import calibrate
-from subbyte.quantization.groups import find_groups
+from subbyte.quantization.clusters import find_clusters
 from subbyte.quantization.layers import default_methods, quantize_layers
 from subbyte.quantization.recipe import load_recipe
 from subbyte.quantization.resolve import resolve
@@ -59,11 +59,11 @@ def quantized(recipe, count=64, arithmetic="m31", graph=None, methods=None):
     """Scheme, layers and feeds of a network behind the default methods."""
     graph, x = unbend(graph or residual(), arithmetic), samples(count)
     chosen = replace(load_recipe(recipe), methods=methods)
-    choices, groups, feeds = resolve(chosen, graph), find_groups(graph), {"x": x}
-    slots = find_slots(graph, groups, choices, chosen)
+    choices, clusters, feeds = resolve(chosen, graph), find_clusters(graph), {"x": x}
+    slots = find_slots(graph, clusters, choices, chosen)
     types = calibrate(graph, slots, [feeds], 64, silent)
     if arithmetic == "shift":
-        types = snap_scales(graph, groups, types)
-    scheme = make_scheme(graph, groups, slots, types, choices, arithmetic)
+        types = snap_scales(graph, clusters, types)
+    scheme = make_scheme(graph, clusters, slots, types, choices, arithmetic)
     layers = quantize_layers(scheme, feeds, default_methods(choices) if methods is None else methods, silent)
     return scheme, layers, feeds

@@ -15,7 +15,7 @@ from subbyte.graph.ops.mean import Mean
 from subbyte.graph.ops.rectify import Rectify
 from subbyte.graph.ops.softmax import Softmax
 from subbyte.graph.ops.unary import Unary
-from subbyte.quantization.groups import find_groups, group_of
+from subbyte.quantization.clusters import cluster_of, find_clusters
 from subbyte.quantization.recipe import Recipe, Rule, named_recipe
 from subbyte.quantization.resolve import resolve
 from subbyte.quantization.slots import find_slots
@@ -39,8 +39,8 @@ def residual_net():
 
 
 def slots_of(graph, recipe):
-    groups = find_groups(graph)
-    return find_slots(graph, groups, resolve(recipe, graph), recipe), group_of(groups)
+    clusters = find_clusters(graph)
+    return find_slots(graph, clusters, resolve(recipe, graph), recipe), cluster_of(clusters)
 
 
 def stored(graph, recipe):
@@ -140,7 +140,7 @@ def test_movement_shares_a_quantization_and_concat_joins_only_its_own_branches()
     net.add("d", Conv(), "cat", net.weight(4, 8, 1, 1))
     net.add("e", Conv(), "avg2", net.weight(4, 4, 1, 1))
     graph = net.graph("d", "e")
-    owner = group_of(find_groups(graph))
+    owner = cluster_of(find_clusters(graph))
     assert owner["a"].root == owner["pool"].root == owner["cat"].root
     assert owner["avg"].root != owner["cat"].root  # the sigmoid reads it too
     assert set(owner["cat"].observed) == {"a", "cat"}
@@ -155,7 +155,7 @@ def test_a_concat_leaves_probabilities_outputs_and_inputs_alone():
     net.add("cat", Concat(axis=1), "p", "b", "x", "c")
     net.add("d", Linear(), "cat", net.weight(4, 16))
     graph = net.graph("d", "b")
-    owner = group_of(find_groups(graph))
+    owner = cluster_of(find_clusters(graph))
     joined = {v for v in ("p", "b", "x", "c") if owner[v].root == owner["cat"].root}
     assert joined == {"c"}
     assert stored(graph, named_recipe("w8a8"))["p"] == "int16"

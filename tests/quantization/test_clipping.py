@@ -10,7 +10,7 @@ from subbyte.graph.ops.rectify import Rectify
 from subbyte.graph.torch_executor import run_float
 from subbyte.quantization.calibrate import calibrate
 from subbyte.quantization.clipping import output_error_clipping
-from subbyte.quantization.groups import find_groups
+from subbyte.quantization.clusters import find_clusters
 from subbyte.quantization.recipe import Recipe, Rule
 from subbyte.quantization.resolve import resolve
 from subbyte.quantization.scheme import make_scheme
@@ -31,10 +31,10 @@ def outliers():
 
 def scheme_of(graph, recipe, data):
     choices = resolve(recipe, graph)
-    groups = find_groups(graph)
-    slots = find_slots(graph, groups, choices, recipe)
+    clusters = find_clusters(graph)
+    slots = find_slots(graph, clusters, choices, recipe)
     types = calibrate(graph, slots, data, 32, lambda stage, done, total: None)
-    return make_scheme(graph, groups, slots, types, choices, "m31")
+    return make_scheme(graph, clusters, slots, types, choices, "m31")
 
 
 def samples(count):

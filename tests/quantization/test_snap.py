@@ -12,18 +12,18 @@ from subbyte.errors import LoweringError
 from subbyte.formats import get_format
 from subbyte.graph.ir import IntType
 from subbyte.graph.passes import prepare
-from subbyte.quantization.groups import find_groups
+from subbyte.quantization.clusters import find_clusters
 from subbyte.quantization.snap import snap_scales
 from subbyte.quantization.unbend import unbend
 from tests.graph.networks import LEAKY, RELU, Net
 
 
 def snapped(graph, scale=0.0173, zero_point=100):
-    """Type of every group of a prepared graph after snapping one and the same type."""
-    groups = find_groups(graph)
+    """Type of every cluster of a prepared graph after snapping one and the same type."""
+    clusters = find_clusters(graph)
     before = IntType(shape=(None, 1), format=get_format("uint8"), scale=float(np.float32(scale)), zero_point=zero_point)
-    types = snap_scales(graph, groups, {(g.root, "uint8"): before for g in groups})
-    return before, {v: types[g.root, "uint8"] for g in groups for v in g.values}
+    types = snap_scales(graph, clusters, {(g.root, "uint8"): before for g in clusters})
+    return before, {v: types[g.root, "uint8"] for g in clusters for v in g.values}
 
 
 def same_up_to_a_power_of_two(a, b):

@@ -8,7 +8,7 @@ from subbyte.allocation.problem import Tie
 from subbyte.graph.ir import Graph, Node
 from subbyte.graph.ops.add import Add, Sub
 from subbyte.graph.ops.concat import Concat
-from subbyte.quantization.groups import Group, find_groups, group_of
+from subbyte.quantization.clusters import Cluster, cluster_of, find_clusters
 from subbyte.quantization.recipe import LAYER_OPERATORS
 
 
@@ -18,10 +18,10 @@ def sibling_ties(graph: Graph) -> list[Tie]:
     What is read in one format is stored in it, without a re-coding in between.
     """
     ties = []
-    for group in find_groups(graph):
-        readers = [n.name for n in group.readers if n.op.name in LAYER_OPERATORS and n.inputs[0] in group.values]
+    for cluster in find_clusters(graph):
+        readers = [n.name for n in cluster.readers if n.op.name in LAYER_OPERATORS and n.inputs[0] in cluster.values]
         if len(readers) > 1:
-            ties.append(Tie(layers=tuple(readers), by="activations", why=f"read {group.root}"))
+            ties.append(Tie(layers=tuple(readers), by="activations", why=f"read {cluster.root}"))
     return ties
 
 
@@ -30,11 +30,11 @@ def partner_ties(graph: Graph) -> list[Tie]:
 
     The last layer of each branch is meant: behind it, sums and movements change no format.
     """
-    groups = group_of(find_groups(graph))
+    clusters = cluster_of(find_clusters(graph))
     ties = []
     for node in graph:
         if isinstance(node.op, Add | Sub | Concat):
-            makers = sorted({m for value in graph.activations(node) for m in _makers(graph, groups, value)})
+            makers = sorted({m for value in graph.activations(node) for m in _makers(graph, clusters, value)})
             order = {n.name: i for i, n in enumerate(graph)}
             if len(makers) > 1:
                 kind = "summands" if not isinstance(node.op, Concat) else "branches"
@@ -42,20 +42,20 @@ def partner_ties(graph: Graph) -> list[Tie]:
     return _largest(ties)
 
 
-def _makers(graph: Graph, groups: Mapping[str, Group], value: str) -> set[str]:
+def _makers(graph: Graph, clusters: Mapping[str, Cluster], value: str) -> set[str]:
     """Layers that make a value, directly or through operators that keep its numbers or sum them."""
     found: set[str] = set()
-    for node in groups[value].makers:
-        found |= _behind(graph, groups, node)
+    for node in clusters[value].makers:
+        found |= _behind(graph, clusters, node)
     return found
 
 
-def _behind(graph: Graph, groups: Mapping[str, Group], node: Node) -> set[str]:
+def _behind(graph: Graph, clusters: Mapping[str, Cluster], node: Node) -> set[str]:
     if node.op.name in LAYER_OPERATORS:
         return {node.name}
     if isinstance(node.op, Add | Sub | Concat):
         return set()  # has a tie of its own
-    return {m for value in graph.activations(node)[:1] for m in _makers(graph, groups, value)}
+    return {m for value in graph.activations(node)[:1] for m in _makers(graph, clusters, value)}
 
 
 def _largest(ties: Iterable[Tie]) -> list[Tie]:

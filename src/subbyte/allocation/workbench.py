@@ -23,7 +23,7 @@ from subbyte.graph.ir import Graph, IntType, Node
 from subbyte.graph.passes import prepare
 from subbyte.graph.torch_executor import FloatExecutor
 from subbyte.quantization.calibrate import Ranges, calibrate, with_room
-from subbyte.quantization.groups import find_groups
+from subbyte.quantization.clusters import find_clusters
 from subbyte.quantization.layers import LayerWeights, quantize_layers, sample_limit, suited
 from subbyte.quantization.lowering import lower
 from subbyte.quantization.methods import BIAS_CORRECTION
@@ -143,17 +143,17 @@ def make_workbench(
         SubbyteError: the network cannot be quantized.
     """
     graph = unbend(prepare(model), arithmetic)
-    groups = find_groups(graph)
+    clusters = find_clusters(graph)
     types: dict[tuple[str, str], IntType] = {}
     for name in dict.fromkeys(("uint8", *activations)):
         choice = {n.name: Candidate("int8", name) for n in find_layers(graph)}
         recipe = recipe_of(choice, graph)
-        slots = find_slots(graph, groups, resolve(recipe, graph), recipe)
+        slots = find_slots(graph, clusters, resolve(recipe, graph), recipe)
         found = calibrate(graph, slots, list(_chunks(samples.fit)), JUDGED, report)
         found = with_room(found) if samples.synthetic else found
         types = {**found, **types}  # what 8-bit operands asked for stays
     if arithmetic == "shift":
-        types = snap_scales(graph, groups, types)
+        types = snap_scales(graph, clusters, types)
     bench = Workbench(graph, samples, arithmetic, types, {}, np.empty(0))
     limit = sample_limit(graph, len(next(iter(samples.fit.values()))))
     scheme, fit = bench.scheme({}), {n: x[:limit] for n, x in samples.fit.items()}
@@ -191,9 +191,9 @@ def _scheme(
 ) -> Scheme:
     recipe = recipe_of({n.name: choice.get(n.name, BASE) for n in find_layers(graph)}, graph)
     choices = resolve(recipe, graph)
-    groups = find_groups(graph)
-    slots = find_slots(graph, groups, choices, recipe)
-    return make_scheme(graph, groups, slots, types, choices, arithmetic)
+    clusters = find_clusters(graph)
+    slots = find_slots(graph, clusters, choices, recipe)
+    return make_scheme(graph, clusters, slots, types, choices, arithmetic)
 
 
 def _chunks(feeds: Feeds, limit: int | None = None) -> list[dict[str, npt.NDArray[np.float32]]]:

@@ -89,7 +89,7 @@ class Student:
 
     def _learnable(self, key: Key) -> bool:
         """Whether a slot's step may move: not in shift arithmetic, not 16-bit codes, not those with one fixed scale."""
-        makers = self.scheme.groups[key[0]].makers
+        makers = self.scheme.clusters[key[0]].makers
         fixed = any(type(n.op) in FIXED_RANGE for n in makers)
         return self.free and self.scheme.types[key].storage == "uint8" and not fixed
 
@@ -119,11 +119,11 @@ class Student:
 
     def stored_key(self, value: str) -> Key:
         """The slot that a value is stored in."""
-        return self.scheme.slots.storage[self.scheme.groups[value].root].key
+        return self.scheme.slots.storage[self.scheme.clusters[value].root].key
 
     def operand_key(self, node: Node, value: str) -> Key:
         """The slot that a node reads a value in."""
-        return self.scheme.groups[value].root, self.scheme.operand(node, value).format.name
+        return self.scheme.clusters[value].root, self.scheme.operand(node, value).format.name
 
     def round(self, x: Tensor, key: Key, up: bool = True) -> Tensor:
         """A value as a slot holds it; ties go up behind rescales, to even codes at the input and in tables."""

@@ -32,7 +32,7 @@ Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total); total is 0 where unknown."""
 
 Question = tuple[str, str, str, tuple[tuple[str, str], ...]]
-"""Group, format, observer, and readers with their trims: what decides a range."""
+"""Cluster, format, observer, and readers with their trims: what decides a range."""
 
 Ranges = dict[Question, IntType]
 
@@ -93,7 +93,7 @@ def with_room(types: Mapping[tuple[str, str], IntType]) -> Mapping[tuple[str, st
 
 def _question(slot: Slot, trims: Mapping[str, Trim]) -> Question:
     readers = tuple((n.name, trims[n.name].name if n.name in trims else "") for n in slot.readers)
-    return slot.group.root, slot.format.name, slot.observer or "", readers
+    return slot.cluster.root, slot.format.name, slot.observer or "", readers
 
 
 def _found(
@@ -107,7 +107,7 @@ def _found(
     observers = _observe(graph, wanted, batches, progress)
     types: dict[tuple[str, str], list[IntType]] = {}
     for slot in wanted:
-        seen, declared = observers[slot.group.root], declared_range(graph, slot)
+        seen, declared = observers[slot.cluster.root], declared_range(graph, slot)
         ranges = [declared] if declared else [seen.range(name, slot.format) for name in candidates(slot)]
         options = [int_type(lo, hi, slot.format, graph, slot) for lo, hi in ranges]
         types[slot.key] = list(dict.fromkeys(options))
@@ -117,7 +117,7 @@ def _found(
 
 def declared_range(graph: Graph, slot: Slot) -> tuple[float, float] | None:
     """The declared domain of a network input: its range, whatever the samples hold."""
-    kinds = [graph.types[value] for value in slot.group.values if value in graph.inputs]
+    kinds = [graph.types[value] for value in slot.cluster.values if value in graph.inputs]
     domains = [kind.domain for kind in kinds if isinstance(kind, FloatType) and kind.domain]
     return (min(d[0] for d in domains), max(d[1] for d in domains)) if domains else None
 
@@ -128,7 +128,7 @@ def int_type(lo: float, hi: float, format_: Format, graph: Graph, slot: Slot) ->
         top = WIDE_HEADROOM * max(abs(lo), abs(hi))
         lo, hi = -top, top
     scale, zero_point = affine_params(lo, hi, format_)
-    return IntType(shape=graph.types[slot.group.root].shape, format=format_, scale=scale, zero_point=zero_point)
+    return IntType(shape=graph.types[slot.cluster.root].shape, format=format_, scale=scale, zero_point=zero_point)
 
 
 def _tensors(feeds: Feeds) -> dict[str, torch.Tensor]:
@@ -140,12 +140,12 @@ def _tensors(feeds: Feeds) -> dict[str, torch.Tensor]:
 def _observe(
     graph: Graph, wanted: Sequence[Slot], batches: Iterable[Feeds], progress: Progress
 ) -> dict[str, Observers]:
-    """Filled observers by group root; one histogram serves all that read the whole distribution."""
+    """Filled observers by cluster root; one histogram serves all that read the whole distribution."""
     names: dict[str, list[str]] = {}
     roots: dict[str, str] = {}
     for slot in wanted:
-        names.setdefault(slot.group.root, []).extend(candidates(slot))
-        roots.update(dict.fromkeys(slot.group.observed, slot.group.root))
+        names.setdefault(slot.cluster.root, []).extend(candidates(slot))
+        roots.update(dict.fromkeys(slot.cluster.observed, slot.cluster.root))
     observers = {root: Observers(dict.fromkeys(asked)) for root, asked in names.items()}
     executor = FloatExecutor(graph)
     for done, feeds in enumerate(batches, 1):
@@ -193,10 +193,10 @@ def _judge(
 def _error(
     executor: FloatExecutor, slot: Slot, option: IntType, trims: Mapping[str, Trim], env: Mapping[str, torch.Tensor]
 ) -> float:
-    inside = set(slot.group.values)
-    changed = {v: fake_quantize(env[v], option) for v in slot.group.values if _read(v, slot.readers)}
+    inside = set(slot.cluster.values)
+    changed = {v: fake_quantize(env[v], option) for v in slot.cluster.values if _read(v, slot.readers)}
     if not slot.readers:
-        return sum(_relative(fake_quantize(env[v], option), env[v]) for v in slot.group.observed)
+        return sum(_relative(fake_quantize(env[v], option), env[v]) for v in slot.cluster.observed)
     total = 0.0
     for node in slot.readers:
         inputs = {i: changed[i] for i in node.inputs if i in inside}

@@ -86,8 +86,8 @@ def _judge(
     exact = executor.run(feeds)
     raw = _behind_codes(scheme, executor, {name: exact[name] for name in scheme.graph.inputs})
     for slot in slots:
-        stored = slot.key == scheme.slots.storage[slot.group.root].key
-        inside = set(slot.group.values)
+        stored = slot.key == scheme.slots.storage[slot.cluster.root].key
+        inside = set(slot.cluster.values)
         for node in slot.readers:
             others = {i: _read(scheme, node, i, raw) for i in scheme.graph.activations(node) if i not in inside}
             wanted = exact[node.output]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from subbyte.arithmetic.requant import Arithmetic
 from subbyte.formats.trims import Trim
 from subbyte.graph.ir import Graph, IntType, Node
-from subbyte.quantization.groups import Group, find_groups, group_of
+from subbyte.quantization.clusters import Cluster, cluster_of, find_clusters
 from subbyte.quantization.parts import FIXED_RANGE
 from subbyte.quantization.recipe import Recipe
 from subbyte.quantization.resolve import LayerChoice
@@ -21,15 +21,15 @@ class Scheme:
 
     Attributes:
         graph: prepared float graph.
-        groups: group of each value.
+        clusters: cluster of each value.
         slots: formats by slot.
-        types: by slot key (group root, format name).
+        types: by slot key (cluster root, format name).
         choices: of each layer by node name.
         arithmetic: of every rescale.
     """
 
     graph: Graph
-    groups: Mapping[str, Group]
+    clusters: Mapping[str, Cluster]
     slots: Slots
     types: Mapping[tuple[str, str], IntType]
     choices: Mapping[str, LayerChoice]
@@ -37,7 +37,7 @@ class Scheme:
 
     def stored(self, value: str) -> IntType:
         """How a value is kept between layers."""
-        slot = self.slots.storage[self.groups[value].root]
+        slot = self.slots.storage[self.clusters[value].root]
         return replace(self.types[slot.key], shape=self.graph.types[value].shape)
 
     def operand(self, node: Node, value: str) -> IntType:
@@ -46,7 +46,7 @@ class Scheme:
         wanted = operand_format(node, stored.format, self.choices)
         if wanted is None:
             return stored
-        return replace(self.types[self.groups[value].root, wanted.name], shape=stored.shape)
+        return replace(self.types[self.clusters[value].root, wanted.name], shape=stored.shape)
 
     def trim(self, node: Node) -> tuple[Trim, int] | None:
         """What is kept of a node's operand, and how many of its channels the node multiplies together."""
@@ -58,7 +58,7 @@ class Scheme:
 
 def make_scheme(
     graph: Graph,
-    groups: Sequence[Group],
+    clusters: Sequence[Cluster],
     slots: Slots,
     types: Mapping[tuple[str, str], IntType],
     choices: Mapping[str, LayerChoice],
@@ -67,23 +67,23 @@ def make_scheme(
     """A Scheme from its parts; operators whose results have one scale for all networks get that one."""
     fixed = dict(types)
     for slot in slots.storage.values():
-        for maker in slot.group.makers:
+        for maker in slot.cluster.makers:
             if type(maker.op) in FIXED_RANGE:
                 scale, zero_point = FIXED_RANGE[type(maker.op)]
                 fixed[slot.key] = replace(types[slot.key], scale=scale, zero_point=zero_point)
     return Scheme(
-        graph=graph, groups=group_of(groups), slots=slots, types=fixed, choices=choices, arithmetic=arithmetic
+        graph=graph, clusters=cluster_of(clusters), slots=slots, types=fixed, choices=choices, arithmetic=arithmetic
     )
 
 
 def with_types(scheme: Scheme, types: Mapping[tuple[str, str], IntType]) -> Scheme:
     """The scheme with other scales and zero points; results with one scale for all networks keep theirs."""
-    groups = tuple({group.root: group for group in scheme.groups.values()}.values())
-    return make_scheme(scheme.graph, groups, scheme.slots, types, scheme.choices, scheme.arithmetic)
+    clusters = tuple({cluster.root: cluster for cluster in scheme.clusters.values()}.values())
+    return make_scheme(scheme.graph, clusters, scheme.slots, types, scheme.choices, scheme.arithmetic)
 
 
 def on_graph(scheme: Scheme, graph: Graph, recipe: Recipe) -> Scheme:
     """The same decisions for a graph with the same nodes and values, some of which have other channels."""
-    groups = find_groups(graph)
-    slots = find_slots(graph, groups, scheme.choices, recipe)
-    return make_scheme(graph, groups, slots, scheme.types, scheme.choices, scheme.arithmetic)
+    clusters = find_clusters(graph)
+    slots = find_slots(graph, clusters, scheme.choices, recipe)
+    return make_scheme(graph, clusters, slots, scheme.types, scheme.choices, scheme.arithmetic)

@@ -12,7 +12,7 @@ from subbyte.formats.trims import Trim
 from subbyte.graph.ir import Graph, Node
 from subbyte.graph.ops.affine import Affine
 from subbyte.graph.verify import place_of
-from subbyte.quantization.groups import Group
+from subbyte.quantization.clusters import Cluster
 from subbyte.quantization.parts import FIXED_RANGE, MAKES_CODES, READS_WIDE, reads_bytes
 from subbyte.quantization.recipe import Recipe
 from subbyte.quantization.resolve import LayerChoice, is_wide
@@ -23,21 +23,21 @@ class Slot:
     """One quantized activation to be given a range.
 
     Attributes:
-        group: the values that it stands for.
+        cluster: the values that it stands for.
         format: of its integers.
         readers: nodes whose output error judges a range.
         observer: name asked for by the recipe; None searches.
     """
 
-    group: Group
+    cluster: Cluster
     format: Format
     readers: tuple[Node, ...]
     observer: str | None = None
 
     @property
     def key(self) -> tuple[str, str]:
-        """Identifies the slot: group root and format name."""
-        return self.group.root, self.format.name
+        """Identifies the slot: cluster root and format name."""
+        return self.cluster.root, self.format.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,8 @@ class Slots:
     """All slots of a network.
 
     Attributes:
-        storage: by group root, how the group's values are kept.
-        operands: by (group root, format name), codes made for layers that multiply another format.
+        storage: by cluster root, how the cluster's values are kept.
+        operands: by (cluster root, format name), codes made for layers that multiply another format.
         trims: by node, what its operand's codes are kept to behind that.
     """
 
@@ -89,7 +89,7 @@ def multiplied_channels(graph: Graph, node: Node) -> int:
     return int(graph.constants[node.inputs[1]].shape[-1])
 
 
-def find_slots(graph: Graph, groups: Sequence[Group], choices: Mapping[str, LayerChoice], recipe: Recipe) -> Slots:
+def find_slots(graph: Graph, clusters: Sequence[Cluster], choices: Mapping[str, LayerChoice], recipe: Recipe) -> Slots:
     """Formats of all activations.
 
     Codes below 8 bits are the operands of layers. A value that layers alone read, all in one format, is stored in it
@@ -101,23 +101,23 @@ def find_slots(graph: Graph, groups: Sequence[Group], choices: Mapping[str, Laye
     storage: dict[str, Slot] = {}
     operands: dict[tuple[str, str], Slot] = {}
     trims = {name: choice.trim for name, choice in choices.items() if choice.trim}
-    for group in groups:
-        stored = _storage_format(graph, group, choices, recipe)
-        makers = [choices[n.name] for n in group.makers if n.name in choices]
+    for cluster in clusters:
+        stored = _storage_format(graph, cluster, choices, recipe)
+        makers = [choices[n.name] for n in cluster.makers if n.name in choices]
         observer = next((c.observer for c in makers if c.observer), None)
         direct = []
-        for node in group.readers:
+        for node in cluster.readers:
             wanted = operand_format(node, stored, choices)
             if node.name in trims:
                 _require_bytes(graph, node, wanted or stored, trims[node.name])
             if wanted is None:
                 direct.append(node)
                 continue
-            key = (group.root, wanted.name)
+            key = (cluster.root, wanted.name)
             before = operands[key].readers if key in operands else ()
-            operands[key] = Slot(group=group, format=wanted, readers=(*before, node), observer=observer)
-        readers = tuple(direct) or group.readers
-        storage[group.root] = Slot(group=group, format=stored, readers=readers, observer=observer)
+            operands[key] = Slot(cluster=cluster, format=wanted, readers=(*before, node), observer=observer)
+        readers = tuple(direct) or cluster.readers
+        storage[cluster.root] = Slot(cluster=cluster, format=stored, readers=readers, observer=observer)
     return Slots(storage=storage, operands=operands, trims=trims)
 
 
@@ -131,21 +131,21 @@ def _require_bytes(graph: Graph, node: Node, read: Format, trim: Trim) -> None:
         )
 
 
-def _storage_format(graph: Graph, group: Group, choices: Mapping[str, LayerChoice], recipe: Recipe) -> Format:
-    inside = set(group.values)
+def _storage_format(graph: Graph, cluster: Cluster, choices: Mapping[str, LayerChoice], recipe: Recipe) -> Format:
+    inside = set(cluster.values)
     if not inside.isdisjoint(graph.inputs):
         return get_format(recipe.input)
-    if any(type(n.op) in FIXED_RANGE for n in group.makers):
+    if any(type(n.op) in FIXED_RANGE for n in cluster.makers):
         return get_format("int16")
-    if not inside.isdisjoint(graph.outputs) or any(isinstance(n.op, READS_WIDE) for n in group.readers):
+    if not inside.isdisjoint(graph.outputs) or any(isinstance(n.op, READS_WIDE) for n in cluster.readers):
         return get_format(recipe.output)
-    asked = [choices[n.name].storage for n in group.makers if n.name in choices]
+    asked = [choices[n.name].storage for n in cluster.makers if n.name in choices]
     for format_ in asked:
         if format_ is not None:
             return format_
-    wanted = {_multiplied(n, choices).name for n in group.readers}
+    wanted = {_multiplied(n, choices).name for n in cluster.readers}
     if len(wanted) == 1:
         only = get_format(wanted.pop())
-        if only.uniform or (only.coded and all(isinstance(n.op, MAKES_CODES) for n in group.makers)):
+        if only.uniform or (only.coded and all(isinstance(n.op, MAKES_CODES) for n in cluster.makers)):
             return only
     return _usual(choices)

@@ -25,7 +25,7 @@ from subbyte.graph.ops.mul import Mul
 from subbyte.graph.ops.pad import Pad
 from subbyte.graph.ops.rectify import Rectify
 from subbyte.graph.verify import place_of
-from subbyte.quantization.groups import Classes, Group, group_of
+from subbyte.quantization.clusters import Classes, Cluster, cluster_of
 from subbyte.quantization.parts import FIXED_RANGE, bent, moves
 
 Factors = Mapping[str, Fraction]
@@ -34,7 +34,7 @@ _REMEDY = "use arithmetic='m15' or 'm31'"
 
 
 def snap_scales(
-    graph: Graph, groups: Sequence[Group], types: Mapping[tuple[str, str], IntType]
+    graph: Graph, clusters: Sequence[Cluster], types: Mapping[tuple[str, str], IntType]
 ) -> dict[tuple[str, str], IntType]:
     """The same types with scales raised to factor * 2**k.
 
@@ -42,7 +42,7 @@ def snap_scales(
         LoweringError: an add or concat joins values whose factors differ (a mean over 3 joined with its own operand),
             or windows of one average pool divide by numbers that differ by more than a power of two.
     """
-    factors = _factors(graph, groups)
+    factors = _factors(graph, clusters)
     return {key: _snap(type_, factors[key[0]]) for key, type_ in types.items()}
 
 
@@ -56,9 +56,9 @@ def _snap(type_: IntType, factor: Fraction) -> IntType:
     return replace(type_, scale=scale, zero_point=min(type_.lo + round(below_zero), type_.hi))
 
 
-def _factors(graph: Graph, groups: Sequence[Group]) -> Factors:
-    """The factor of every group, by root: the least fixed point of what operators force, from 1 everywhere."""
-    owner = {v: g.root for v, g in group_of(groups).items()}
+def _factors(graph: Graph, clusters: Sequence[Cluster]) -> Factors:
+    """The factor of every cluster, by root: the least fixed point of what operators force, from 1 everywhere."""
+    owner = {v: g.root for v, g in cluster_of(clusters).items()}
     classes = Classes()
     for node in graph:
         if _keeps_factor(node):
@@ -79,7 +79,7 @@ def _factors(graph: Graph, groups: Sequence[Group]) -> Factors:
                     conflict = _conflict(graph, node, forced / known)
                     factors[place[node.output]] = forced
         if conflict is None:
-            return {g.root: factors[place[g.root]] for g in groups}
+            return {g.root: factors[place[g.root]] for g in clusters}
     assert conflict is not None
     raise conflict
 

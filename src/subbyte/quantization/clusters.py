@@ -11,15 +11,15 @@ from subbyte.quantization.parts import FIXED_RANGE, moves
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class Cluster:
     """Values with one format, scale and zero point.
 
     Attributes:
-        root: its first member, which names the group.
+        root: its first member, which names the cluster.
         values: members in execution order.
-        observed: the members in which all numbers of the group occur.
-        makers: nodes that bring numbers into the group; none for a network input.
-        readers: nodes outside the group that read a member, in execution order.
+        observed: the members in which all numbers of the cluster occur.
+        makers: nodes that bring numbers into the cluster; none for a network input.
+        readers: nodes outside the cluster that read a member, in execution order.
     """
 
     root: str
@@ -48,10 +48,10 @@ class Classes:
             self._parent[a] = b
 
 
-def find_groups(graph: Graph) -> Sequence[Group]:
-    """The groups of a prepared float graph, in execution order of their first members.
+def find_clusters(graph: Graph) -> Sequence[Cluster]:
+    """The clusters of a prepared float graph, in execution order of their first members.
 
-    A concat joins a branch into its own group only where nothing else reads the branch and its scale is free; other
+    A concat joins a branch into its own cluster only where nothing else reads the branch and its scale is free; other
     branches are rescaled.
     """
     classes = Classes()
@@ -64,7 +64,7 @@ def find_groups(graph: Graph) -> Sequence[Group]:
     members: dict[str, list[str]] = {}
     for value in (*graph.inputs, *(n.output for n in graph)):
         members.setdefault(classes.find(value), []).append(value)
-    return [_group(graph, values) for values in members.values()]
+    return [_cluster(graph, values) for values in members.values()]
 
 
 def _joins(graph: Graph, value: str, reader: Node) -> bool:
@@ -77,13 +77,13 @@ def _joins(graph: Graph, value: str, reader: Node) -> bool:
     return not moves(made) or all(_joins(graph, i, made) for i in graph.activations(made))
 
 
-def _group(graph: Graph, values: list[str]) -> Group:
+def _cluster(graph: Graph, values: list[str]) -> Cluster:
     inside = set(values)
     makers = [
         n for n in graph if n.output in inside and not (moves(n) and all(i in inside for i in graph.activations(n)))
     ]
     made = {n.output for n in makers}
-    return Group(
+    return Cluster(
         root=values[0],
         values=tuple(values),
         observed=tuple(v for v in values if v in graph.inputs or v in made),
@@ -92,6 +92,6 @@ def _group(graph: Graph, values: list[str]) -> Group:
     )
 
 
-def group_of(groups: Sequence[Group]) -> Mapping[str, Group]:
-    """Each value's group."""
-    return {value: group for group in groups for value in group.values}
+def cluster_of(clusters: Sequence[Cluster]) -> Mapping[str, Cluster]:
+    """Each value's cluster."""
+    return {value: cluster for cluster in clusters for value in cluster.values}
