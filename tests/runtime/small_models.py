@@ -151,6 +151,19 @@ def coded_model() -> Graph:
     return b.graph(b.layer("fc", ops.IntLinear(lo=0, hi=255, pre_shift=9), flat, w2))
 
 
+def scaleless_model() -> Graph:
+    """A stack of convolutions and two linear layers behind it, as nets without scales have them."""
+    b = Builder("scaleless")
+    x = b.input("x", [7, 8], "int8", 1.0)
+    w = b.weight("conv.weight", (3, 13), get_format("int8"))
+    stack = ops.IntChannelStack(kernels=(3, 2), shifts=(4, 2), pools=(1, 2), hi=127)
+    seen = b.add("conv", stack, [x, w], "uint7", 1.0, 0)
+    hidden = b.weight("fc1.weight", (5, 12), get_format("midrise2"))
+    kept = b.add("fc1", ops.IntLinearNorm(hi=127), [seen, hidden], "uint7", 1.0, 0)
+    last = b.weight("fc2.weight", (4, 5), get_format("ternary"))
+    return b.graph(b.add("fc2", ops.IntLinearArgmax(), [kept, last], "int16", 1.0, 0))
+
+
 def in_groups(b: Builder, name: str, size: int, scales: Sequence[int], zeros: bool = False) -> str:
     """A weight of the builder in groups with some scales."""
     weight = b.constants[name]

@@ -25,6 +25,7 @@ from tests.runtime.small_models import (
     codes_for,
     grouped_model,
     linear_model,
+    scaleless_model,
     told_model,
 )
 from tests.runtime.tampering import header, join, split, tamper, with_header, with_packed
@@ -67,10 +68,11 @@ def test_truncation_at_every_byte_of_a_small_file_is_refused():
 
 def test_tampered_files_are_refused_or_run(data):
     fates: Counter[str] = Counter()
-    honest = (data, *(to_bytes(make(), METADATA) for make in (told_model, grouped_model, coded_model)))
+    models = (told_model, grouped_model, coded_model, scaleless_model)
+    honest = (data, *(to_bytes(make(), METADATA) for make in models))
     for seed in range(examples(1000)):
         try:
-            graph, _ = from_bytes(tamper(honest[seed % 4], seed))
+            graph, _ = from_bytes(tamper(honest[seed % 5], seed))
         except REFUSALS as error:
             fates[type(error).__name__] += 1
             fates["mute"] += not all([error.seen, error.rule, error.remedy])
