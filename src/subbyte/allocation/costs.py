@@ -13,11 +13,11 @@ from typing import Protocol
 
 import numpy as np
 
-from subbyte.allocation.candidates import BASE
+from subbyte.allocation.candidates import BASE, bits, operand_bits, stored_bytes, weights_alone
 from subbyte.allocation.problem import Candidate
-from subbyte.formats import get_format
 from subbyte.formats.qtensor import QTensor
 from subbyte.graph.ir import Graph, IntType, Node
+from subbyte.runtime.modelfile import node_bytes
 
 
 class CostModel(Protocol):
@@ -35,9 +35,14 @@ class CostModel(Protocol):
         """What everything else costs."""
 
 
+def weight_shape(graph: Graph, layer: Node) -> tuple[int, ...]:
+    """Of a layer's weights, outputs first."""
+    return graph.constants[layer.inputs[1]].shape
+
+
 def weight_count(graph: Graph, layer: Node) -> int:
     """Number of a layer's weights."""
-    return int(np.prod(graph.constants[layer.inputs[1]].shape))
+    return math.prod(weight_shape(graph, layer))
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,9 @@ class Bytes:
 
     def of(self, layer: Node, candidate: Candidate) -> float:
         """Bytes of the layer."""
-        alone = Candidate(candidate.weights, BASE.activations)
+        alone = weights_alone(candidate)
         known = self.seen.get((layer.name, alone)) if (layer.name, BASE) in self.seen else None
-        return float(known or get_format(candidate.weights).packed_size(weight_count(self.graph, layer)))
+        return float(known or stored_bytes(candidate, weight_shape(self.graph, layer)))
 
     @property
     def fixed(self) -> float:
@@ -74,7 +79,7 @@ _WITH_WEIGHTS = ("conv", "linear")
 
 @dataclass(frozen=True)
 class Bits:
-    """Stored bits per weight, mean over all weights."""
+    """Stored bits per weight, mean over all weights; scales and zero points of groups are stored, too."""
 
     graph: Graph
     name: str = "bits"
@@ -82,7 +87,7 @@ class Bits:
     def of(self, layer: Node, candidate: Candidate) -> float:
         """The layer's share of the mean."""
         total = sum(weight_count(self.graph, n) for n in self.graph if n.op.name in _WITH_WEIGHTS)
-        return 8.0 * get_format(candidate.weights).packed_size(weight_count(self.graph, layer)) / total
+        return 8.0 * stored_bytes(candidate, weight_shape(self.graph, layer)) / total
 
     @property
     def fixed(self) -> float:
@@ -92,14 +97,14 @@ class Bits:
 
 @dataclass(frozen=True)
 class BitOperations:
-    """Multiply-accumulates times the bits of both operands (BOPs), log2 of the levels each."""
+    """Multiply-accumulates times the bits of both operands (BOPs), log2 of the levels each; of trims their window's."""
 
     graph: Graph
     name: str = "bops"
 
     def of(self, layer: Node, candidate: Candidate) -> float:
         """Bit operations of one sample."""
-        return macs(self.graph, layer) * get_format(candidate.weights).bits * get_format(candidate.activations).bits
+        return macs(self.graph, layer) * bits(candidate) * operand_bits(candidate)
 
     @property
     def fixed(self) -> float:
@@ -141,9 +146,13 @@ def _nbytes(graph: Graph, value: str) -> int:
 
 
 def packed_bytes(graph: Graph) -> dict[str, int]:
-    """By node of an integer graph that has weights: bytes of its codes in the file."""
+    """By node of an integer graph that has weights: bytes in the file of its codes, and of what groups add."""
     weights = ((n.name, graph.constants.get(i)) for n in graph for i in n.inputs)
-    return {name: w.packed_size for name, w in weights if isinstance(w, QTensor)}
+    return {
+        name: w.packed_size + (node_bytes(graph, name, ("group_scale", "zero")) if w.groups else 0)
+        for name, w in weights
+        if isinstance(w, QTensor)
+    }
 
 
 def cost_table(

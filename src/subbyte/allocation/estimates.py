@@ -12,7 +12,7 @@ from subbyte.allocation.problem import Candidate
 from subbyte.allocation.workbench import Report, Workbench
 from subbyte.errors import AllocationError
 from subbyte.formats import get_format
-from subbyte.formats.granularity import PerChannel
+from subbyte.formats.granularity import DualGrained, PerChannel, get_granularity
 from subbyte.formats.quantize import quantize_weight
 
 PROBES = 16
@@ -56,5 +56,7 @@ def estimate(
 def _squared_error(
     weight: np.ndarray[tuple[int, ...], np.dtype[np.float32]], candidate: Candidate
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    tensor = quantize_weight(weight, get_format(candidate.weights), PerChannel(axis=0), method="mse")
+    granularity = get_granularity(candidate.granularity or PerChannel.name)
+    symmetric = not isinstance(granularity, DualGrained)
+    tensor = quantize_weight(weight, get_format(candidate.weights), granularity, symmetric=symmetric, method="mse")
     return np.asarray(np.square(tensor.dequantize().astype(np.float64) - weight))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from subbyte.allocation.candidates import bits as weight_bits
+from subbyte.allocation.candidates import candidate_of, operand_bits
 from subbyte.allocation.costs import packed_bytes, peak_activation_bytes, weight_count
 from subbyte.allocation.divergence import distance
 from subbyte.allocation.plan import finished, recipe_of
@@ -52,7 +54,7 @@ class Trial:
         """Plain values; NaN and infinity as None."""
         values = asdict(self)
         plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-        return {**plain, "choice": {n: [c.weights, c.activations, c.kernel] for n, c in self.choice.items()}}
+        return {**plain, "choice": {n: list(astuple(c)) for n, c in self.choice.items()}}
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Trial:
@@ -122,7 +124,7 @@ def try_recipe(bench: Workbench, task: TrialTask) -> tuple[Trial, bytes]:
 
 def judge(bench: Workbench, built: QuantizedModel, task: TrialTask) -> Trial:
     """What a built model is worth."""
-    choices = resolve(task.recipe, bench.graph)
+    choice = {n: candidate_of(c) for n, c in resolve(task.recipe, bench.graph).items()}
     graph = built.graph.evolve(outputs=(bench.answer.value,))
     scores = integer_answers(graph, bench.samples.judged, bench.answer)
     found = distance(bench.exact, scores, bench.answer.kind)
@@ -133,11 +135,11 @@ def judge(bench: Workbench, built: QuantizedModel, task: TrialTask) -> Trial:
     costs = {
         "bytes": float(built.nbytes),
         "bits": 8.0 * sum(codes[n.name] for n in bench.layers) / weights,
-        "bops": float(sum(m * choices[n].weights.bits * choices[n].operand.bits for n, m in macs.items())),
+        "bops": float(sum(m * weight_bits(choice[n]) * operand_bits(choice[n]) for n, m in macs.items())),
         "activation_bytes": float(peak_activation_bytes(built.graph)[0]),
     }
     return Trial(
-        choice={n: Candidate(c.weights.name, c.operand.name) for n, c in choices.items()},
+        choice=choice,
         loss=found.loss,
         agreement=found.agreement,
         drop=drop(bench.exact, scores, bench.samples.labels),

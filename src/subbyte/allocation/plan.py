@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
+from subbyte.allocation.candidates import candidate_of
 from subbyte.allocation.problem import Candidate
 from subbyte.errors import AllocationError
 from subbyte.graph.ir import Graph
@@ -34,7 +35,9 @@ def recipe_of(choice: Mapping[str, Candidate], graph: Graph, name: str = "search
     rules = []
     for node in layers:
         path = f"^{re.escape(node.name)}$"
-        rule = Rule(path=path, weights=choice[node.name].weights, activations=choice[node.name].activations)
+        wanted = choice[node.name]
+        groups = wanted.granularity or None
+        rule = Rule(path=path, weights=wanted.weights, activations=wanted.activations, granularity=groups)
         rules.append((sum(rule.matches(n.op.name, n.name, n.module) for n in layers), rule))
     # A layer's name may be the module path of others: the rule that speaks of fewer layers wins, so it comes later.
     ordered = [rule for _, rule in sorted(rules, key=lambda r: -r[0])]
@@ -42,8 +45,8 @@ def recipe_of(choice: Mapping[str, Candidate], graph: Graph, name: str = "search
     recipe = Recipe(name=name, rules=(*base.rules, *ordered))
     resolved = resolve(recipe, graph)
     for node in layers:
-        got = Candidate(resolved[node.name].weights.name, resolved[node.name].operand.name)
-        if (got.weights, got.activations) != (choice[node.name].weights, choice[node.name].activations):
+        got = candidate_of(resolved[node.name])
+        if got != replace(choice[node.name], kernel=""):
             raise AllocationError(
                 f"rules give layer {node.name!r} {got} instead of {choice[node.name]}",
                 "layers are told apart by their names",

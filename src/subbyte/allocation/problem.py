@@ -18,16 +18,19 @@ class Candidate:
 
     Attributes:
         weights: format of the weights.
-        activations: format of the operand.
+        activations: format of the operand, or a trim of its 8-bit codes.
         kernel: which kernel runs it; empty leaves that to the engine.
+        granularity: of the weights' scales; empty: one per channel.
     """
 
     weights: str
     activations: str
     kernel: str = ""
+    granularity: str = ""
 
     def __str__(self) -> str:
-        return f"{self.weights}/{self.activations}" + (f"/{self.kernel}" if self.kernel else "")
+        weights = f"{self.weights}:{self.granularity}" if self.granularity else self.weights
+        return f"{weights}/{self.activations}" + (f"/{self.kernel}" if self.kernel else "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from subbyte.allocation.candidates import BASE
+from subbyte.allocation.candidates import BASE, weights_alone
 from subbyte.allocation.costs import BitOperations, Bits, Bytes, CostModel
 from subbyte.allocation.estimates import estimate
 from subbyte.allocation.evaluate import Trial, allocation_task, recipe_task
@@ -300,7 +300,7 @@ class _Search:
     def _row(self, node: Node, candidate: Candidate) -> LayerRow:
         costs = {m.name: m.of(node, candidate) for m in self.cost_models[:3]}
         known = next((o for o in self.problem.layers[node.name] if o.candidate == candidate), None)
-        alone = Candidate(candidate.weights, BASE.activations)
+        alone = weights_alone(candidate)
         seen = next((m for m in self.measured if (m.layer, m.candidate) == (node.name, alone)), None)
         return LayerRow(
             layer=node.name,
@@ -357,7 +357,7 @@ def _above(limit: float) -> float:
 
 def _singles(candidate: Candidate) -> tuple[Candidate, ...]:
     """What is measured for a candidate: its weights at 8-bit operands, and its operand at 8-bit weights."""
-    weights = Candidate(candidate.weights, BASE.activations)
+    weights = weights_alone(candidate)
     if candidate.activations == BASE.activations:
         return (weights,)
     return weights, Candidate(BASE.weights, candidate.activations)

@@ -15,7 +15,7 @@ from subbyte.allocation.problem import Candidate
 from subbyte.allocation.workbench import Workbench
 from subbyte.errors import AllocationError, unknown_name
 from subbyte.graph.ir import Node
-from subbyte.quantization.fake_quant import fake_quantize
+from subbyte.quantization.fake_quant import fake_quantize, fake_trim
 from subbyte.quantization.layers import LayerWeights
 from subbyte.quantization.parts import without_rectify
 from subbyte.runtime.modelfile import node_bytes
@@ -111,7 +111,9 @@ def _local(
     bias = torch.from_numpy(fitted.bias.astype(np.float32))
     reals = torch.from_numpy(x[:32])
     want = op.torch(reals, *exact).double()
-    got = op.torch(fake_quantize(reals, scheme.operand(layer, layer.inputs[0])), weight, bias).double()
+    read = scheme.operand(layer, layer.inputs[0])
+    coarse, kept = fake_quantize(reals, read), scheme.trim(layer)
+    got = op.torch(fake_trim(coarse, read, *kept) if kept else coarse, weight, bias).double()
     return _db(float(want.square().sum()), float((got - want).square().sum()))
 
 
@@ -137,12 +139,17 @@ def losses(measured: Sequence[Measured], base: float, floor: float = 0.0) -> dic
     for row in measured:
         found[row.layer, row.candidate] = max(row.loss - base, floor if row.candidate != BASE else 0.0)
     for layer in dict.fromkeys(r.layer for r in measured):
-        for operand in {r.candidate.activations for r in measured if r.layer == layer}:
-            mine = [c for (n, c) in found if n == layer and c.activations == operand]
+        for kind in {_kind(r.candidate) for r in measured if r.layer == layer}:
+            mine = [c for (n, c) in found if n == layer and _kind(c) == kind]
             least = 0.0
             for candidate in sorted(mine, key=bits, reverse=True):
                 least = found[layer, candidate] = max(least, found[layer, candidate])
     return found
+
+
+def _kind(candidate: Candidate) -> tuple[str, str]:
+    """Candidates with these in common differ in the coarseness of their weights alone."""
+    return candidate.activations, candidate.granularity
 
 
 def check_method(name: str) -> str:

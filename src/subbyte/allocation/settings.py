@@ -29,8 +29,9 @@ class Settings:
     """Everything that has a usual value.
 
     Attributes:
-        candidates: weight formats, or ``weights/activations``; 8 bits is always among them.
-        activations: operand formats that weight formats are combined with.
+        candidates: weights, or ``weights/activations``; 8 bits is always among them. Weights are a format, or one in
+            groups (``int4:per_group(32)``, ``int4:dual_grained(64)``).
+        activations: operands that weights are combined with: formats, or trims of 8-bit codes (``sparq4_5opt_v``).
         pinned: candidate by regular expression on layer names and module paths; ``""`` as candidate means 8 bits.
         tied: ``operands``: layers that read one value read it in one format; ``all``: also residual partners, branches
             of a concat and siblings agree in everything, as in HAWQ-V3; ``none``.
@@ -92,7 +93,8 @@ class Settings:
         """Candidates by layer name.
 
         Raises:
-            AllocationError: a pin matches no layer, or pins one to something that it cannot take.
+            AllocationError: a pin matches no layer, or pins one to something that it cannot take; or weights in groups
+                are to be learned in the last round.
             FormatError: an unknown format.
         """
         listed = parse_candidates(self.candidates, self.activations)
@@ -106,6 +108,11 @@ class Settings:
                 seen = f"{pattern!r} is pinned to {wanted}"
                 where = "it matches no layer" if not names else f"layer {names[0].name!r} does not take it"
                 raise AllocationError(seen, where, f"layers are {', '.join(n.name for n in layers[:6])}")
+        grouped = next((c for cs in found.values() for c in cs if c.granularity), None)
+        if self.finish and grouped:
+            seen = f"{grouped} is a candidate, and {self.finish[0]} finishes"
+            rule = "methods that learn know scales of channels, not of groups"
+            raise AllocationError(seen, rule, "leave out the groups or the finish")
         return found
 
     def ties(self, graph: Graph) -> list[Tie]:

@@ -18,6 +18,7 @@ from subbyte.allocation.problem import Candidate
 from subbyte.allocation.samples import Feeds, Samples
 from subbyte.arithmetic import boundary
 from subbyte.arithmetic.requant import Arithmetic
+from subbyte.formats.trims import is_trim
 from subbyte.graph.answer import Answer, find_answer
 from subbyte.graph.ir import Graph, IntType, Node
 from subbyte.graph.passes import prepare
@@ -145,7 +146,7 @@ def make_workbench(
     graph = unbend(prepare(model), arithmetic)
     clusters = find_clusters(graph)
     types: dict[tuple[str, str], IntType] = {}
-    for name in dict.fromkeys(("uint8", *activations)):
+    for name in dict.fromkeys(("uint8", *(a for a in activations if not is_trim(a)))):
         choice = {n.name: Candidate("int8", name) for n in find_layers(graph)}
         recipe = recipe_of(choice, graph)
         slots = find_slots(graph, clusters, resolve(recipe, graph), recipe)

@@ -32,8 +32,9 @@ class Allocating:
     """How the search goes about it.
 
     Attributes:
-        candidates: weight formats to choose from, separated by commas, or pairs such as int4/uint4.
-        activations: operand formats to combine them with, separated by commas.
+        candidates: weight formats to choose from, separated by commas, or pairs such as int4/uint4; in groups they
+            are int4:per_group(32) or int4:dual_grained(64).
+        activations: operand formats, or trims such as sparq4_5opt_round_v, to combine them with, separated by commas.
         pin: PATTERN=FORMAT keeps matching layers at a format; may be given several times.
         tied: layers that agree: those that read one value (in its format), all partners as in HAWQ-V3, or none.
         sensitivity: measured on the integer network, or estimated from the curvature or the weights.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import subbyte.graph.ops  # noqa: F401 - registers the operators
@@ -119,11 +119,17 @@ def breakdown(graph: Graph) -> list[Part]:
     return codec.encode(_visible(graph))[2]
 
 
-def node_bytes(graph: Graph, name: str) -> int:
-    """Bytes of the payload that one node's constants take: codes, scales, zero points, biases, tables."""
+def node_bytes(graph: Graph, name: str, roles: Collection[str] = ()) -> int:
+    """Bytes of the payload that one node's constants take: codes, scales, zero points, biases, tables.
+
+    Args:
+        graph: integer graph.
+        name: of the node.
+        roles: as in ``Part``, if only those count.
+    """
     writer = Writer(graph, Formats())
     writer.operands(next(node for node in graph if node.name == name))
-    return sum(part.nbytes for part in writer.parts)
+    return sum(part.nbytes for part in writer.parts if not roles or part.role in roles)
 
 
 def _written(graph: Graph, metadata: Mapping[str, Any]) -> tuple[bytes, bytes]:
