@@ -21,7 +21,7 @@ SOURCES := $(shell find src native cmake CMakeLists.txt CMakePresets.json pyproj
 TOOLS   := $(STAMPS)/tools-$(call digest,pyproject.toml constraints.txt)
 PACKAGE := $(STAMPS)/package-$(shell echo $(SOURCES) | cat - $(SOURCES) constraints.txt | cksum | cut -d ' ' -f 1)
 
-.PHONY: demo demo-search test test-all lint bench bench-ptq bench-formats bench-groups bench-sparq bench-wide bench-search bench-zeroshot bench-cpu format sanitize setup-arm test-arm install clean help
+.PHONY: demo demo-search test test-all lint bench bench-ptq bench-formats bench-groups bench-sparq bench-wide bench-per-token bench-search bench-zeroshot bench-cpu format sanitize setup-arm test-arm install clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -60,6 +60,9 @@ bench-groups: $(PACKAGE)  ## weights in groups beside one scale per channel on f
 
 bench-wide: $(PACKAGE)  ## 16-bit activations and weights beyond int8: accuracy and time; writes docs/results/wide.md
 	$(BIN)/python -m benchmarks.wide
+
+bench-per-token: $(PACKAGE)  ## operands with a scale per token beside static ones; writes docs/results/per_token.md
+	$(BIN)/python -m benchmarks.per_token
 
 bench-sparq: $(PACKAGE)  ## moving windows on 8-bit activations beside plain 8 and 4 bits; writes docs/results/sparq.md
 	$(BIN)/python -m benchmarks.sparq_time

@@ -29,6 +29,7 @@ const std::map<std::string, Maker>& makers() {
         {"concat", make_concat},         {"reshape", make_reshape},       {"identity", make_reshape},
         {"transpose", make_transpose},   {"slice", make_slice},           {"int_pad", make_pad},
         {"resize_nearest", make_resize}, {"int_trim", make_trim},
+        {"int_linear_per_token", make_linear_per_token},
         {"int_linear_norm", make_linear_norm},
         {"int_linear_argmax", make_linear_argmax},
         {"int_channel_stack", make_channel_stack},

@@ -165,10 +165,16 @@ private:
     void linear() {
         op_.kind = "int_linear";
         if (shape().empty()) return;
+        if (chance(30)) {
+            op_.kind = "int_linear_per_token";
+            op_.attributes["largest"] = {pick(1, 255)};
+        }
         const std::int64_t depth = shape().back();
         const std::int64_t outputs = pick(1, 70);
         result_.shape.back() = outputs;
         columns(outputs, depth);
+        if (op_.attributes.count("largest") != 0 && x().storage == Storage::i16 && chance(90))
+            op_.attributes["pre_shift"] = {pick(8, 20)};
         op_.arrays["codes"] = constants_.u8({outputs, depth}, 0, levels_ - 1);
     }
 

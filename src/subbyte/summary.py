@@ -15,6 +15,7 @@ from subbyte.graph.draw import operator_text, shape_text, short, table
 from subbyte.graph.ir import Graph, IntType, Node
 from subbyte.graph.ops.centred import interval
 from subbyte.graph.ops.channel_stack import IntChannelStack
+from subbyte.graph.ops.linear_per_token import coded_reach
 from subbyte.graph.ops.op import attributes
 from subbyte.names import printable
 from subbyte.runtime.modelfile import breakdown, budget, to_bytes
@@ -111,7 +112,9 @@ def _accumulator_bits(graph: Graph, node: Node, weight: QTensor) -> int:
     assert isinstance(x, IntType)
     assert bias is None or isinstance(bias, np.ndarray)
     pre_shift = attributes(node.op).get("pre_shift")
-    worst = worst_case(weight.integers(), *interval(x), None if pre_shift else bias)
+    largest = attributes(node.op).get("largest")
+    reach = (-coded_reach(x, largest), coded_reach(x, largest)) if largest else interval(x)
+    worst = worst_case(weight.integers(), *reach, None if pre_shift else bias)
     return int(worst.max()).bit_length() + 1
 
 

@@ -32,6 +32,7 @@ from subbyte.graph.ops.transpose import Transpose
 from subbyte.graph.ops.trim import IntTrim
 from tests.e2e import random_scaleless as scaleless
 from tests.e2e.graph_maker import GAPS, WIDE, GraphMaker, byte, byte_image, image, legal, small, span
+from tests.e2e.random_rows import linear_per_token
 
 TRIMS = [trim.name for trim in trims()]
 
@@ -362,6 +363,7 @@ MAKERS: dict[str, Callable[[GraphMaker], None]] = {
     "int_softmax": _softmax,
     "int_log_softmax": _log_softmax,
     "argmax": _argmax,
+    "int_linear_per_token": linear_per_token,
     "int_trim": _trim,
     **scaleless.MAKERS,
 }

@@ -69,6 +69,30 @@ def test_quantize_pack_unpack_dequantize_and_run(name: str, granularity: str) ->
         np.testing.assert_array_equal(check_agreement(again, codes)[output], expected[output])
 
 
+OPERANDS = [(c.name, granularity) for c in cards() for granularity in c.operand_granularity]
+
+
+@pytest.mark.parametrize(("name", "granularity"), OPERANDS)
+def test_operands_at_every_granularity_run(name: str, granularity: str) -> None:
+    """Scales per token belong to linear layers, so that the network's other layer keeps its own."""
+    graph = net(weights(sb.get_format("int8")))
+    x = np.random.default_rng(3).normal(0.2, 1.0, (16, 3, 5, 5)).astype(np.float32)
+    rules = (sb.Rule(), sb.Rule(operator=("linear",), activations=name, activation_granularity=granularity))
+    q = sb.quantize(graph, x, recipe=sb.Recipe(name="walk", rules=rules, last_input=name, methods=()), samples=len(x))
+    assert any(n.op.name == "int_linear_per_token" for n in q.graph) == (granularity == "per_token")
+    again, _ = from_bytes(to_bytes(q.graph, q.metadata))
+    codes = q.encode(x[:3])
+    expected = check_agreement(q.graph, codes)
+    for output in q.graph.outputs:
+        assert len(np.unique(expected[output])) > 1
+        np.testing.assert_array_equal(check_agreement(again, codes)[output], expected[output])
+
+
+def test_both_granularities_of_operands_are_claimed() -> None:
+    assert {"per_tensor", "per_token"} == {granularity for _, granularity in OPERANDS}
+    assert {"uint8", "int8", "uint4", "levels31"} <= {name for name, g in OPERANDS if g == "per_token"}
+
+
 def check_codes(tensor: QTensor, weight: np.ndarray) -> None:
     """Packed and unpacked codes mean, by the definition written out, what ``dequantize`` says."""
     f = tensor.format

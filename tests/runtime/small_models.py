@@ -95,6 +95,18 @@ def linear_model() -> Graph:
     return b.graph(b.layer("fc", ops.IntLinear(lo=0, hi=255), x, w))
 
 
+def rows_model() -> Graph:
+    """A layer on rows with scales of their own, whose multipliers follow from its scales and its largest code."""
+    b = Builder("rows")
+    x = b.input("x", [2, 5], format="int16", scale=2**-12, zero=0)
+    w = b.weight("fc.weight", (3, 5), get_format("int4"))
+    weight = b.constants[w]
+    assert isinstance(weight, QTensor)
+    m, n = Ratio("m31", 2.0**3 / 255).pairs(weight, (2**-12, 2**-6))
+    names = [b.ints("fc.bias", [70, -800, 9]), b.ints("fc.m", m), b.ints("fc.n", n)]
+    return b.graph(b.add("fc", ops.IntLinearPerToken(lo=0, hi=255, largest=255, pre_shift=3), [x, w, *names]))
+
+
 def told_model() -> Graph:
     """A leaky layer and one behind it, whose multipliers follow from their scales, some moved a little."""
     b = Builder("told")

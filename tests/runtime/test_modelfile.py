@@ -35,11 +35,18 @@ from tests.runtime.small_models import (
     codes_for,
     grouped_model,
     linear_model,
+    rows_model,
     told_model,
 )
 from tests.runtime.tampering import join, split
 
-MODELS = {"linear": linear_model, "branched": branched_model, "told": told_model, "grouped": grouped_model}
+MODELS = {
+    "linear": linear_model,
+    "branched": branched_model,
+    "told": told_model,
+    "grouped": grouped_model,
+    "rows": rows_model,
+}
 
 
 def assert_same(a: Graph, b: Graph) -> None:

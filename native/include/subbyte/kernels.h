@@ -42,6 +42,7 @@ enum class Rule : std::uint8_t {
     single,  // in float32, see single_rescale of Kernels
     high,    // shifts are >= 33, and the zero point may join the rounding term in the high half without overflow
     any,     // as subbyte/requant.h says
+    sums,    // there is none: accumulators are the result, int32, whole vectors in the order of the panel
 };
 
 // Added to a float32 of less than 2^22 in magnitude, it leaves the nearest integer, ties to even, in the low bits.
@@ -65,6 +66,11 @@ struct Epilogue {
     std::int32_t lo;
     std::int32_t hi;
 };
+
+// Bytes of a column of the result.
+static inline int result_bytes(const Epilogue& e) {
+    return e.rules[0] == Rule::sums ? 4 : e.wide ? 2 : 1;
+}
 
 // A rectangle of pixels in row-major order; steps in bytes.
 struct Grid {
@@ -241,6 +247,23 @@ struct Operand {
     std::int32_t zero_point;
 };
 
+// What codes of a row stand for, times the largest code: factor * code + offset.
+struct RowScale {
+    std::int32_t factor;
+    std::int32_t offset;
+};
+
+// In place: ((sums * factor + weight_sums * offset + 2^(pre_shift - 1)) >> pre_shift) + bias, in whole vectors; proved to
+// fit, with a pre_shift of 0..32.
+struct SumsJob {
+    std::int32_t* sums;               // of codes times weights
+    const std::int32_t* weight_sums;  // of weights alone
+    const std::int32_t* bias;
+    std::int64_t count;
+    RowScale row;
+    std::int32_t pre_shift;
+};
+
 struct ResultRow {
     void* data;
     bool wide;
@@ -306,6 +329,10 @@ struct Kernels {
     void (*join_planes)(const std::uint8_t* in, std::ptrdiff_t plane, std::int64_t planes, std::uint8_t* out,
                         std::int64_t count);
     void (*wide)(const WideJob&);
+    // Codes 0..most (1..255) of a row of step 1: floor((2 * (q - low) * most + spread) / (2 * spread)) by its smallest and
+    // largest q, all 0 where they are the same.
+    RowScale (*row_codes)(const Operand& row, std::int64_t count, std::int32_t most, std::uint8_t* codes);
+    void (*scale_sums)(const SumsJob&);
     bool interleaved = false;  // order of columns in a panel
     // y = bits(fma(float(acc), scale, ROUNDING + zero_point)) - ROUNDING_BITS in float32, which is zero_point plus the
     // product rounded once, by the very instructions of the epilogue, so that it can be proved when a plan is built.

@@ -14,6 +14,7 @@ namespace avx2 {
 #include "cursor.inc"
 #include "rows.inc"
 #include "boundary.inc"
+#include "per_token.inc"
 #include "rows_vector.inc"
 #include "lanes_avx2.inc"
 #include "tiles.inc"
@@ -103,6 +104,8 @@ const Kernels KERNELS = {"avx2",
                          decode_row,
                          join_planes,
                          wide_products<Lanes256>,
+                         row_codes,
+                         scale_sums<Lanes256>,
                          true,
                          single_rescale,
                          shape,

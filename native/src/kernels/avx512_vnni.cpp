@@ -15,6 +15,7 @@ namespace avx512_vnni {
 #include "cursor.inc"
 #include "rows.inc"
 #include "boundary.inc"
+#include "per_token.inc"
 #include "rows_vector.inc"
 #include "lanes_avx512.inc"
 #include "tiles.inc"
@@ -153,6 +154,8 @@ const Kernels KERNELS = {"avx512_vnni",
                          decode_row,
                          join_planes,
                          wide_products<Lanes512>,
+                         row_codes,
+                         scale_sums<Lanes512>,
                          true,
                          single_rescale,
                          shape,

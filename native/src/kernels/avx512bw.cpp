@@ -15,6 +15,7 @@ namespace avx512bw {
 #include "lanes_avx512.inc"
 #include "rows.inc"
 #include "boundary.inc"
+#include "per_token.inc"
 #include "rows_vector.inc"
 #include "tiles.inc"
 
@@ -123,6 +124,8 @@ const Kernels KERNELS = {"avx512bw",
                          decode_row,
                          join_planes,
                          wide_products<Lanes512>,
+                         row_codes,
+                         scale_sums<Lanes512>,
                          true,
                          single_rescale,
                          shape,

@@ -15,6 +15,7 @@ namespace neon_dotprod {
 #include "pixels.inc"
 #include "rows.inc"
 #include "boundary.inc"
+#include "per_token.inc"
 #include "rows_vector.inc"
 #include "lanes_neon.inc"
 #include "neon_tile.inc"
@@ -111,6 +112,8 @@ const Kernels KERNELS = {"neon_dotprod",
                          decode_row,
                          join_planes,
                          wide_products<Lanes128>,
+                         row_codes,
+                         scale_sums<Lanes128>,
                          false,
                          nullptr,
                          nullptr,

@@ -12,6 +12,7 @@ namespace portable {
 #include "pixels.inc"
 #include "rows.inc"
 #include "boundary.inc"
+#include "per_token.inc"
 
 constexpr int LANES = 8;
 
@@ -187,7 +188,9 @@ const Kernels KERNELS = {"portable",
                          encode_row,
                          decode_row,
                          join_planes,
-                         wide_products<PlainLanes>};
+                         wide_products<PlainLanes>,
+                         row_codes,
+                         scale_sums<PlainLanes>};
 
 }  // namespace portable
 }  // namespace subbyte

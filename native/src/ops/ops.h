@@ -20,6 +20,7 @@ using OpPtr = std::unique_ptr<Op>;
 
 OpPtr make_conv(const Build& build);
 OpPtr make_linear(const Build& build);
+OpPtr make_linear_per_token(const Build& build);
 OpPtr make_linear_norm(const Build& build);
 OpPtr make_linear_argmax(const Build& build);
 OpPtr make_channel_stack(const Build& build);

@@ -179,7 +179,7 @@ Shares Panels::shares(Part part, std::int64_t pixels) const {
 DotJob Panels::share(DotJob job, std::size_t first, std::size_t last) const {
     const std::int64_t column = columns_[first];
     job.columns = static_cast<std::int32_t>(std::min(columns_[last], std::int64_t{job.columns}) - column);
-    job.out += column * (job.epilogue.wide ? 2 : 1);
+    job.out += column * result_bytes(job.epilogue);
     job.sums = sums_.from(first);
     job.epilogue.bias += column;
     job.epilogue.m += column;

@@ -219,14 +219,24 @@ Columns::Columns(Attributes& attributes, const WideWeights& weights, std::int32_
       order_(natural_order(weights.columns() / groups, kernels)),
       per_group_(weights.columns() / groups),
       groups_(groups) {
+    read_shifted(attributes, weights.numbers.data(), weights.depth(), attributes.in(0), pre_shift, kernels);
+}
+
+Columns::Columns(Attributes& attributes, const Weights& weights, std::int32_t pre_shift, const Layout& in,
+                 const Kernels& kernels, Order order)
+    : lanes_(kernels.lanes), order_(std::move(order)), per_group_(weights.columns()), groups_(1) {
+    read_shifted(attributes, weights.numbers.data(), weights.depth(), in, pre_shift, kernels);
+}
+
+template <class T>
+void Columns::read_shifted(Attributes& attributes, const T* numbers, std::int64_t depth, const Layout& in,
+                           std::int32_t pre_shift, const Kernels& kernels) {
     attributes.clamp(shared_.lo, shared_.hi);
-    bias_ = attributes.int32s("bias", weights.columns(), INT32_LO, INT32_HI);
+    bias_ = attributes.int32s("bias", per_group_ * groups_, INT32_LO, INT32_HI);
     std::vector<std::int64_t> reach(bias_.size());
-    const std::int64_t depth = weights.depth();
-    for (std::size_t c = 0; c < bias_.size(); ++c) {
-        const std::int32_t* numbers = weights.numbers.data() + c * static_cast<std::size_t>(depth);
+    for (std::size_t c = 0; c < bias_.size(); ++c, numbers += depth) {
         const std::int64_t bias = bias_[c];
-        reach[c] = worst_sum(attributes, numbers, depth, attributes.in(0), pre_shift == 0 ? bias : 0);
+        reach[c] = worst_sum(attributes, numbers, depth, in, pre_shift == 0 ? bias : 0);
         if (pre_shift > 0) reach[c] = sb_round_shift(reach[c], pre_shift) + std::abs(bias);
         if (reach[c] > INT32_HI)
             attributes.fail("the accumulator of column " + std::to_string(c) + " may exceed 2^31 - 1");

@@ -79,9 +79,17 @@ public:
     Columns(Attributes& attributes, const WideWeights& weights, std::int32_t pre_shift, std::int64_t groups,
             const Kernels& kernels);
 
+    // The same in a given order for products of narrow weights, whatever their signs, with numbers of `in`.
+    Columns(Attributes& attributes, const Weights& weights, std::int32_t pre_shift, const Layout& in,
+            const Kernels& kernels, Order order);
+
     Epilogue group(std::int64_t index) const;
 
 private:
+    // Bounds, bias and multipliers behind sums of products that are shifted before the bias is added.
+    template <class T>
+    void read_shifted(Attributes& attributes, const T* numbers, std::int64_t depth, const Layout& in,
+                      std::int32_t pre_shift, const Kernels& kernels);
     // What follows the bias: multipliers, which are legal for accumulators of the proved reach.
     void read_rescale(Attributes& attributes, const std::vector<std::int64_t>& reach, const std::vector<bool>& negated,
                       const Kernels& kernels, bool in_float);

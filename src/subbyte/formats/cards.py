@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from subbyte.formats.format import Format
-from subbyte.formats.granularity import granularities
+from subbyte.formats.granularity import granularities, operand_granularities
 from subbyte.formats.levels import Pair, pairs
 from subbyte.formats.packing import get_packing
 from subbyte.formats.refusals import ROLES, refused
@@ -35,6 +35,7 @@ class Card:
         activations: as operands of layers: ``yes``, or why not.
         storage: for results between nodes: ``yes``, or why not.
         granularity: scales that weights may have.
+        operand_granularity: scales that operands of layers may have; those per token belong to linear layers.
         runs: executors that take it, in all roles that are legal; none where no role is.
         aliases: other names, each with what is meant by it.
         source: paper or standard.
@@ -53,6 +54,7 @@ class Card:
     activations: str
     storage: str
     granularity: tuple[str, ...]
+    operand_granularity: tuple[str, ...]
     runs: tuple[str, ...]
     aliases: tuple[str, ...]
     source: str
@@ -82,7 +84,7 @@ class Card:
             ("weights", self.weights),
             ("activations", self.activations),
             ("storage", self.storage),
-            ("granularity", ", ".join(self.granularity) or "none"),
+            ("granularity", f"weights {_listed(self.granularity)}; operands {_listed(self.operand_granularity)}"),
             ("runs in", ", ".join(self.runs) or "nothing: numbers are encoded, packed and decoded"),
             *(("also", alias) for alias in self.aliases),
             ("source", self.source or "none given"),
@@ -116,6 +118,7 @@ def card(format: str | Format) -> Card:
         activations=f"no: {activation.reason}" if activation else "yes",
         storage=f"no: {storage.reason}" if storage else "yes",
         granularity=() if weights.startswith("no") else granularities(f, symmetric is None),
+        operand_granularity=() if activation else operand_granularities(f),
         runs=() if all(refused(f, role) for role in ROLES) else EXECUTORS,
         aliases=tuple(f"{alias.name}: {alias.why}" for alias in aliases(f)),
         source=f.source,
@@ -139,6 +142,10 @@ def markdown_table() -> str:
         for c in cards()
     ]
     return "\n".join([*head, *rows, ""])
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names) or "none"
 
 
 def _word(role: str) -> str:

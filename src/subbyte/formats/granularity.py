@@ -4,6 +4,9 @@ A tensor, a channel along an axis, or a group of weights of one output channel. 
 the one real scale of their channel: ``real = scale * group_scale * (table[code] - zero_point)``, so that a sum over
 all groups is a sum of integers and is rescaled once. Which weights form a group is said in ``groups.py``.
 
+Of what layers multiply: a tensor, or a token, which is a row of a linear layer's operand; its scale is found while the
+network runs, see ``arithmetic/per_token.py``.
+
 Sources: per group with zero points, "dual grained": Zhang et al. 2023, "Dual Grained Quantization" (arXiv 2310.04836)
 and its code; MX: "OCP Microscaling Formats (MX) Specification" v1.0, section 5.
 """
@@ -196,6 +199,38 @@ def _takes(granularity: Granularity, format: Format, symmetric: bool) -> bool:
         except FormatError:
             return False
     return True
+
+
+PER_TOKEN = "per_token"
+OPERAND_GRANULARITIES: tuple[str, ...] = (PerTensor.name, PER_TOKEN)
+"""Of what layers multiply."""
+
+
+def largest_row_code(format: Format) -> int:
+    """Code of a row's largest number where an operand of this format has one scale per token; the smallest gets 0.
+
+    That is one below the format's levels, whatever its own middle: 255 for ``uint8`` and ``int8``, 15 for ``uint4``, 30
+    for ``levels31``.
+
+    Raises:
+        FormatError: the format's values are not consecutive, or more than 256.
+    """
+    if not format.uniform or format.levels > 256:
+        raise FormatError(
+            f"{PER_TOKEN} of {format.name}",
+            "rows with scales of their own become 2 to 256 consecutive codes",
+            "use an operand of 1 to 8 bits such as uint8 or uint4, or per_tensor",
+        )
+    return format.levels - 1
+
+
+def operand_granularities(format: Format) -> tuple[str, ...]:
+    """Those of ``OPERAND_GRANULARITIES`` that operands of a format may have."""
+    try:
+        largest_row_code(format)
+    except FormatError:
+        return OPERAND_GRANULARITIES[:1]
+    return OPERAND_GRANULARITIES
 
 
 def get_granularity(name: str, axis: int = 0) -> Granularity:

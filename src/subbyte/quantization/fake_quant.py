@@ -10,6 +10,7 @@ import numpy as np
 from subbyte.formats.format import Format
 from subbyte.formats.trims import Trim
 from subbyte.graph.ir import IntType, Node
+from subbyte.graph.ops.linear_per_token import coded_rows_tensor
 from subbyte.graph.ops.trim import trimmed_tensor
 
 if TYPE_CHECKING:
@@ -50,6 +51,21 @@ def fake_trim(x: torch.Tensor, type_: IntType, trim: Trim, group: int) -> torch.
         return kept.to(x.dtype) * type_.scale
 
 
+def fake_rows(x: torch.Tensor, type_: IntType, largest: int) -> torch.Tensor:
+    """What codes per token leave of reals that ``fake_quantize`` has made; without gradient.
+
+    Args:
+        x: float32 [..., K], a row per token.
+        type_: of its integers.
+        largest: code of a row's largest number.
+    """
+    import torch
+
+    with torch.no_grad():
+        rows = coded_rows_tensor(torch.round(x / type_.scale).long(), largest)
+        return rows.to(x.dtype) * (type_.scale / largest)
+
+
 def in_place(trim: Trim) -> Trim:
     """The trim, or, where it makes versions of its operand, the pairs that come nearest to it.
 
@@ -59,7 +75,7 @@ def in_place(trim: Trim) -> Trim:
 
 
 def as_read(x: torch.Tensor, scheme: Scheme, node: Node, value: str, versions: bool = False) -> torch.Tensor:
-    """A value that ``fake_quantize`` has stored, as a node reads it: re-coded and trimmed.
+    """A value that ``fake_quantize`` has stored, as a node reads it: re-coded, and trimmed or coded row by row.
 
     With ``versions`` an ``stc`` trim makes its versions of every channel, which spread weights read; else see
     ``in_place``.
@@ -67,6 +83,8 @@ def as_read(x: torch.Tensor, scheme: Scheme, node: Node, value: str, versions: b
     read = scheme.operand(node, value)
     if read != scheme.stored(value):
         x = fake_quantize(x, read)
+    if largest := scheme.largest_row_code(node):
+        return fake_rows(x, read, largest)
     kept = scheme.trim(node)
     if kept is None:
         return x

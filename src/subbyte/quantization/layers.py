@@ -20,9 +20,8 @@ from subbyte.errors import SubbyteError
 from subbyte.formats.granularity import Mx
 from subbyte.formats.qtensor import QTensor
 from subbyte.formats.two_of_four import spread_tensor
-from subbyte.graph.ir import Graph, IntType, Node
+from subbyte.graph.ir import Graph, Node
 from subbyte.graph.ops.affine import Affine, per_channel
-from subbyte.graph.ops.centred import interval
 from subbyte.graph.ops.rectify import rectified
 from subbyte.graph.torch_executor import FloatExecutor
 from subbyte.graph.verify import place_of
@@ -40,9 +39,10 @@ from subbyte.quantization.methods import (
 )
 from subbyte.quantization.methods.moments import measure
 from subbyte.quantization.methods.outcome import ChannelMoments, Correction, Outcome
+from subbyte.quantization.multiplied import Multiplied, ends
 from subbyte.quantization.parts import Layer, Scaling, without_rectify
 from subbyte.quantization.recipe import METHODS
-from subbyte.quantization.resolve import LayerChoice, is_low
+from subbyte.quantization.resolve import LayerChoice, is_coarse
 from subbyte.quantization.scarcity import Scarce, warn_scarce
 from subbyte.quantization.scheme import Scheme
 from subbyte.quantization.weights import (
@@ -82,12 +82,12 @@ class LayerWeights:
     bias: Reals
     reals: npt.NDArray[np.float32] | None = None
 
-    def pre_shift(self, x: IntType) -> int:
+    def pre_shift(self, x: Multiplied) -> int:
         """Of the layer's sums over an operand, so that with its biases they are proved to fit int32."""
         units = x.scale * self.weight.scale.astype(np.float64)
-        return least_pre_shift(self.weight.integers(), *interval(x), self.bias / units)
+        return least_pre_shift(self.weight.integers(), *ends(x), self.bias / units)
 
-    def held_bias(self, x: IntType) -> Reals:
+    def held_bias(self, x: Multiplied) -> Reals:
         """The biases as integers hold them, in units of the operand's scale times the weights', times the pre-shift's.
 
         What a layer makes of a dead input is its bias alone; where that lies between two codes of a coarse result, the
@@ -114,9 +114,8 @@ def _elements(graph: Graph, value: str) -> int:
 
 
 def default_methods(choices: Mapping[str, LayerChoice], synthetic: bool = False) -> tuple[str, ...]:
-    """Bias correction alone where no layer is low in levels or has a trim; the whole stack where one is or has."""
-    low = any(is_low(c.weights) or is_low(c.operand) or c.trim for c in choices.values())
-    return suited(METHODS if low else (BIAS_CORRECTION,), synthetic)
+    """Bias correction alone where no layer is coarse; the whole stack where one is."""
+    return suited(METHODS if any(map(is_coarse, choices.values())) else (BIAS_CORRECTION,), synthetic)
 
 
 def suited(methods: Sequence[str], synthetic: bool) -> tuple[str, ...]:
@@ -237,7 +236,7 @@ class _Walk:
         for correct in self.corrections:
             if isinstance(op, Layer) or (correct in AFFINE_CORRECTIONS and op.axis == exact[0].ndim - 1):
                 weight, layer, coarse = self._corrected(correct, node, (weight, layer), exact, coarse)
-        x = self.scheme.operand(node, node.inputs[0])
+        x = self.scheme.multiplied(node)
         rounding = torch.from_numpy((layer.held_bias(x) - layer.bias).astype(np.float32))
         axis = op.axis if isinstance(op, Affine) else exact[0].ndim - 1
         coarse = [y + per_channel(rounding, y, axis) for y in coarse]
@@ -274,7 +273,7 @@ class _Walk:
             scale = (layer.weight.scale * factor).astype(np.float32)
             layer = LayerWeights(weight=replace(layer.weight, scale=scale), bias=layer.bias)
         bias = layer.bias * factor + shift
-        x = self.scheme.operand(node, value)
+        x = self.scheme.multiplied(node)
         choice = self.scheme.choices.get(node.name)
         rounding = choice.rounding if choice else "half_even"
         fitted = fit_bias(
@@ -305,7 +304,7 @@ class _Walk:
             return reals.reshape(weight.shape), layer
         has_bias = len(node.inputs) > 2
         bias = np.asarray(self.graph.constants[node.inputs[2]], np.float64) if has_bias else np.zeros(len(weight))
-        x = scheme.operand(node, node.inputs[0])
+        x = scheme.multiplied(node)
         s_x, s_y, room = x.scale, scheme.stored(node.output).scale, room_for_bias(x)
         if isinstance(op, Affine):
             tensor = affine_weight(weight, scheme.arithmetic, bias, s_x, s_y, room)

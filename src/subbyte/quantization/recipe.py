@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from subbyte.errors import FormatError, RecipeError, SubbyteError, unknown_name
 from subbyte.formats import get_format, get_granularity
 from subbyte.formats.encode import ENCODE_ROUNDINGS
-from subbyte.formats.granularity import GRANULARITIES
+from subbyte.formats.granularity import GRANULARITIES, OPERAND_GRANULARITIES, PER_TOKEN
 from subbyte.formats.levels import check_pair, pairs
 from subbyte.formats.quantize import METHODS as SCALE_METHODS
 from subbyte.formats.trims import get_trim, is_trim
@@ -48,6 +48,8 @@ class Rule:
         path: regular expression searched in the node's name and module path; empty matches all.
         weights: format of the weights.
         activations: format of the operand, the activations as the layer multiplies them; or a trim (``sparq4_5opt``).
+        activation_granularity: of the operand's scale: ``per_tensor``, or of linear layers ``per_token``: each row has
+            its own, found while the network runs, and is read from 16 bits.
         storage: format in which the layer's result is kept between layers.
         observer: of the result's range; None searches by layer output error.
         granularity: of the weights' scales: ``per_channel``, ``per_tensor``, ``per_group(32)``, ``dual_grained(64)``,
@@ -67,6 +69,7 @@ class Rule:
     path: str = ""
     weights: str | None = None
     activations: str | None = None
+    activation_granularity: str | None = None
     storage: str | None = None
     observer: str | None = None
     granularity: str | None = None
@@ -78,6 +81,7 @@ class Rule:
         _check_types(self)
         _check_names("operator with weights", self.operator, LAYER_OPERATORS)
         _check_granularity(self.granularity)
+        _check_names("granularity of operands", [self.activation_granularity], OPERAND_GRANULARITIES)
         _check_names("weight method", [self.weight_method], SCALE_METHODS)
         _check_names("rounding", [self.rounding], ENCODE_ROUNDINGS)
         _check_path(self.path)
@@ -186,8 +190,9 @@ def named_recipe(name: str) -> Recipe:
     ``w<format>_a<format>`` with any registered format or bits (``wternary_a8``; ``w8_afp8_e4m3fn`` multiplies the last
     layer's operand so too), for operands also any trim
     (``w4_asparq4_5opt_round_v``), ``x<levels>_w<levels>`` (``x31_w17``); then optionally ``_g<size>`` (weights with
-    integer scales per group), ``_dg<size>`` (dual-grained) or ``_mx`` (MX blocks of 32), and ``_first_last_8`` (8-bit
-    weights in the first and last layer, the default below 16 weight levels) or ``_first_last_same``.
+    integer scales per group), ``_dg<size>`` (dual-grained) or ``_mx`` (MX blocks of 32), ``_per_token`` (operands of
+    linear layers have a scale for each row, the network's inputs 16 bits), and ``_first_last_8`` (8-bit weights in the
+    first and last layer, the default below 16 weight levels) or ``_first_last_same``.
 
     Raises:
         RecipeError: the name does not have this form.
@@ -197,6 +202,8 @@ def named_recipe(name: str) -> Recipe:
     for suffix in ("_first_last_8", "_first_last_same"):
         if name.endswith(suffix):
             stem, modifier = name.removesuffix(suffix), suffix
+    per_token = stem.endswith(f"_{PER_TOKEN}")
+    stem = stem.removesuffix(f"_{PER_TOKEN}")
     grouped = _GROUPS.fullmatch(stem)
     granularity = "per_channel"
     if grouped:
@@ -211,12 +218,15 @@ def named_recipe(name: str) -> Recipe:
     operand = formats[1] if is_trim(formats[1]) else get_format(formats[1]).name
     ends = "int16" if operand == "int16" else "uint8"
     fine = not is_trim(operand) and get_format(operand).coded and get_format(operand).levels >= 128
+    rules = [Rule(weights=weights.name, activations=operand, granularity=granularity)]
+    if per_token:
+        rules.append(Rule(operator=("linear",), activation_granularity=PER_TOKEN))
     keep_ends = modifier == "_first_last_8" or (not modifier and weights.levels < _LOW_LEVELS)
     return Recipe(
         name=name,
-        rules=(Rule(weights=weights.name, activations=operand, granularity=granularity),),
+        rules=tuple(rules),
         first_last_weights="int8" if keep_ends else None,
-        input=ends,
+        input="int16" if per_token else ends,
         first_input=ends,
         last_input=operand if fine else ends,
     )

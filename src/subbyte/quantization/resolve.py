@@ -10,7 +10,15 @@ from dataclasses import dataclass, field, fields, replace
 from subbyte.errors import FormatError, RecipeError
 from subbyte.formats import get_format
 from subbyte.formats.format import Format
-from subbyte.formats.granularity import DualGrained, Granularity, PerChannel, PerGroup, get_granularity
+from subbyte.formats.granularity import (
+    PER_TOKEN,
+    DualGrained,
+    Granularity,
+    PerChannel,
+    PerGroup,
+    get_granularity,
+    largest_row_code,
+)
 from subbyte.formats.refusals import require_legal
 from subbyte.formats.trims import Trim, get_trim, is_trim
 from subbyte.graph.ir import Graph, Node
@@ -33,6 +41,7 @@ class LayerChoice:
         symmetric: whether the weights' zero point is 0.
         rounding: of weights to codes.
         trim: what is kept of the operand's 8-bit codes; None all.
+        largest_row_code: where each row of the operand, read as ``operand`` says, has a scale of its own; else None.
     """
 
     weights: Format
@@ -44,11 +53,18 @@ class LayerChoice:
     symmetric: bool = True
     rounding: str = "half_even"
     trim: Trim | None = None
+    largest_row_code: int | None = None
 
 
 def is_low(format_: Format) -> bool:
     """Whether a format has fewer levels than 8 bits, signed or not."""
     return format_.levels < 128
+
+
+def is_coarse(choice: LayerChoice) -> bool:
+    """Whether weights or operand of a layer have few levels, or a trim leaves few."""
+    few_in_rows = choice.largest_row_code is not None and choice.largest_row_code < 127
+    return is_low(choice.weights) or is_low(choice.operand) or choice.trim is not None or few_in_rows
 
 
 def is_wide(format_: Format) -> bool:
@@ -79,8 +95,10 @@ def resolve(recipe: Recipe, graph: Graph) -> Mapping[str, LayerChoice]:
             merged = _override(merged, recipe, node, activations=operand)
         if any(re.search(p, t) for p in recipe.ignored_scope for t in (node.name, node.module)):
             merged = replace(_ungrouped(merged), weights="int8", activations="uint8", symmetric=True)
-        choices[node.name] = _choice(merged)
+            merged = replace(merged, activation_granularity=None)
         place = f"{place_of(graph, node)}, recipe {recipe.name!r}"
+        _require_rows(merged, node, place)
+        choices[node.name] = _choice(merged)
         _require_legal(choices[node.name], node, place)
         _require_learnable(choices[node.name], recipe, place)
     return choices
@@ -98,6 +116,38 @@ def _require_legal(choice: LayerChoice, node: Node, place: str) -> None:
         require_legal(choice.storage, "storage", node.op.name, place)
 
 
+def _require_rows(rule: Rule, node: Node, place: str) -> None:
+    """Scales per token are for linear layers, codes of few bits and weights of bytes."""
+    if rule.activation_granularity != PER_TOKEN:
+        return
+    if node.op.name != "linear":
+        raise RecipeError(
+            f"operands of a {node.op.name} layer are to have scales per token",
+            "a token is a row of a linear layer; windows of a convolution overlap, and share what they read",
+            'write operator = "linear" into the rule, or activation_granularity = "per_tensor" for this layer',
+            place,
+        )
+    if rule.activations and is_trim(rule.activations):
+        raise RecipeError(
+            f"{rule.activations} with a scale per token",
+            "trims keep windows of 8-bit codes that have one scale",
+            "use a format such as uint4 as activations, or activation_granularity = per_tensor",
+            place,
+        )
+    weights = get_format(rule.weights or "int8")
+    if not weights.fits_int8:
+        raise FormatError(
+            f"weights of {weights.name} beside rows with scales of their own",
+            "codes of rows multiply weights that fit int8",
+            "use int8 or fewer bits, nf4, fp4_e2m1 or fp6_e2m3, or activation_granularity = per_tensor",
+            place,
+        )
+    try:
+        largest_row_code(get_format(rule.activations or "uint8"))
+    except FormatError as error:
+        raise error.at(place) from error
+
+
 def _require_learnable(choice: LayerChoice, recipe: Recipe, place: str) -> None:
     learned = [m for m in recipe.methods or () if m in LEARNED_METHODS]
     if learned and isinstance(choice.granularity, PerGroup):
@@ -112,6 +162,13 @@ def _require_learnable(choice: LayerChoice, recipe: Recipe, place: str) -> None:
             f"{learned[0]} is to learn the weights beside {choice.trim.name}",
             "learned weights fill what was pruned, and stc trims need weights of which two in four are 0",
             f"leave {', '.join(learned)} out of the methods, or use a trim that ends in _v",
+            place,
+        )
+    if learned and choice.largest_row_code:
+        raise RecipeError(
+            f"{learned[0]} is to learn beside operands with scales per token",
+            "methods that learn know operands with one scale",
+            f"leave {', '.join(learned)} out of the methods, or use activation_granularity = per_tensor",
             place,
         )
 
@@ -155,11 +212,12 @@ def _ungrouped(rule: Rule) -> Rule:
 def _choice(rule: Rule) -> LayerChoice:
     weights, operand = get_format(rule.weights or "int8"), rule.activations or "uint8"
     trim = get_trim(operand) if is_trim(operand) else None
+    rows = rule.activation_granularity == PER_TOKEN
     granularity = get_granularity(rule.granularity or PerChannel.name)
     symmetric = not isinstance(granularity, DualGrained) if rule.symmetric is None else rule.symmetric
     return LayerChoice(
         weights=weights,
-        operand=get_format("uint8" if trim else operand),
+        operand=get_format("uint8" if trim else "int16" if rows else operand),
         storage=get_format(rule.storage) if rule.storage else None,
         observer=rule.observer,
         granularity=granularity,
@@ -167,6 +225,7 @@ def _choice(rule: Rule) -> LayerChoice:
         symmetric=symmetric,
         rounding=rule.rounding or "half_even",
         trim=trim,
+        largest_row_code=largest_row_code(get_format(operand)) if rows else None,
     )
 
 

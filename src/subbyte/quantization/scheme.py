@@ -9,6 +9,7 @@ from subbyte.arithmetic.requant import Arithmetic
 from subbyte.formats.trims import Trim
 from subbyte.graph.ir import Graph, IntType, Node
 from subbyte.quantization.clusters import Cluster, cluster_of, find_clusters
+from subbyte.quantization.multiplied import Multiplied, coded_rows
 from subbyte.quantization.parts import FIXED_RANGE
 from subbyte.quantization.recipe import Recipe
 from subbyte.quantization.resolve import LayerChoice
@@ -47,6 +48,16 @@ class Scheme:
         if wanted is None:
             return stored
         return replace(self.types[self.clusters[value].root, wanted.name], shape=stored.shape)
+
+    def largest_row_code(self, node: Node) -> int | None:
+        """Where each row of a node's operand has a scale of its own: the code of its largest number."""
+        choice = self.choices.get(node.name)
+        return choice.largest_row_code if choice else None
+
+    def multiplied(self, node: Node) -> Multiplied:
+        """What the products of a layer are made of, beside its weights."""
+        x, largest = self.operand(node, node.inputs[0]), self.largest_row_code(node)
+        return coded_rows(x, largest) if largest else x
 
     def trim(self, node: Node) -> tuple[Trim, int] | None:
         """What is kept of a node's operand, and how many of its channels the node multiplies together."""

@@ -146,6 +146,11 @@ def _storage_format(graph: Graph, cluster: Cluster, choices: Mapping[str, LayerC
     wanted = {_multiplied(n, choices).name for n in cluster.readers}
     if len(wanted) == 1:
         only = get_format(wanted.pop())
-        if only.uniform or (only.coded and all(isinstance(n.op, MAKES_CODES) for n in cluster.makers)):
+        if only.uniform or (only.coded and all(_makes_codes(n, choices) for n in cluster.makers)):
             return only
     return _usual(choices)
+
+
+def _makes_codes(node: Node, choices: Mapping[str, LayerChoice]) -> bool:
+    rows = node.name in choices and choices[node.name].largest_row_code is not None
+    return isinstance(node.op, MAKES_CODES) and not rows

@@ -13,8 +13,7 @@ from subbyte.formats.granularity import PerChannel
 from subbyte.formats.group_scales import carried, lopsided
 from subbyte.formats.qtensor import QTensor
 from subbyte.formats.quantize import quantize_weight, requantize_with_scale
-from subbyte.graph.ir import IntType
-from subbyte.graph.ops.centred import interval
+from subbyte.quantization.multiplied import Multiplied, ends
 from subbyte.quantization.resolve import LayerChoice
 
 Reals = npt.NDArray[np.float64]
@@ -110,9 +109,9 @@ def snap_weight_scale(
     return _rescale(weight, tensor, scale.astype(np.float64), rounding)
 
 
-def room_for_bias(x: IntType) -> float:
+def room_for_bias(x: Multiplied) -> float:
     """How many times finer than bytes an operand is: by so much may biases pass BIAS_LIMIT."""
-    return max(1.0, max(map(abs, interval(x))) / 256)
+    return max(1.0, max(map(abs, ends(x))) / 256)
 
 
 def fit_bias(

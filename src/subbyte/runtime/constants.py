@@ -39,7 +39,7 @@ _WEIGHT = 1
 _PAIRS: Final = (3, 5)
 """Where a layer's multipliers stand, each followed by the shifts: those of sums, and those of negative sums."""
 
-_LAYERS = ("int_conv", "int_linear")
+_LAYERS = ("int_conv", "int_linear", "int_linear_per_token")
 _KEYS: Final[Mapping[str, tuple[set[str], set[str]]]] = {
     "format": ({"format", "shape", "scale"}, {"axis", "zero", "group"}),
     "ratio": ({"ratio"}, {"times", "moved"}),
@@ -125,14 +125,15 @@ class Writer:
             return {}
         found: dict[int, dict[str, Any]] = {}
         beside: tuple[Array, Array] | None = None
-        pre_shift = attributes(node.op)["pre_shift"]
+        held = attributes(node.op)
+        unit = 2.0 ** held["pre_shift"] / held.get("largest", 1)
         for at in (p for p in _PAIRS if p + 1 < len(node.inputs)):
             names = node.inputs[at : at + 2]
             m, n = map(self.graph.constants.get, names)
             assert isinstance(m, np.ndarray)
             assert isinstance(n, np.ndarray)
             new = len({*names}) == 2 and all(i not in self._seen and node.inputs.count(i) == 1 for i in names)
-            ratio = find_ratio(weight, (x.scale, out.scale), m, n, beside, pre_shift) if new else None
+            ratio = find_ratio(weight, (x.scale, out.scale), m, n, beside, unit) if new else None
             if ratio is not None:
                 moved = [v for pair in ratio.moved for v in pair]
                 told = {"ratio": ratio.arithmetic, "times": encode_float(ratio.times), "moved": moved}

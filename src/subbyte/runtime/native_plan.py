@@ -19,6 +19,7 @@ IntArrays: TypeAlias = "dict[str, npt.NDArray[np.integer[Any]]]"
 OPERANDS: Mapping[str, Mapping[int, str]] = {
     "int_conv": {1: "weight", 2: "bias", 3: "m", 4: "n", 5: "m_neg", 6: "n_neg"},
     "int_linear": {1: "weight", 2: "bias", 3: "m", 4: "n", 5: "m_neg", 6: "n_neg"},
+    "int_linear_per_token": {1: "weight", 2: "bias", 3: "m", 4: "n", 5: "m_neg", 6: "n_neg"},
     "int_linear_norm": {1: "weight"},
     "int_linear_argmax": {1: "weight"},
     "int_channel_stack": {1: "weight"},

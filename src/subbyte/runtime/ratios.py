@@ -1,8 +1,9 @@
 """Multipliers that a layer's scales tell, so that a model file need not hold them.
 
 A layer's multipliers are ``multiplier(s_in * s_weight * times / s_out)`` channel by channel, where ``times`` is 1, or
-the slope of a leaky layer for its negative sums, times two to the layer's ``pre_shift``. Lowering moves some of them a
-little (``arithmetic/fast_requant.py``); the file holds by how much.
+the slope of a leaky layer for its negative sums, times the unit of the layer's sums: two to its ``pre_shift``, by the
+largest code where rows have scales of their own. Lowering moves some of them a little
+(``arithmetic/fast_requant.py``); the file holds by how much.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def find_ratio(
     m: IntArray,
     n: IntArray,
     beside: tuple[IntArray, IntArray] | None,
-    pre_shift: int = 0,
+    unit: float = 1.0,
 ) -> Ratio | None:
     """The ratio that tells these multipliers, or None.
 
@@ -74,11 +75,11 @@ def find_ratio(
         m: multipliers [channels].
         n: shifts [channels].
         beside: the layer's multipliers for sums that are not negative, where these are the others.
-        pre_shift: of the layer.
+        unit: of the layer's sums, in products of its scales.
     """
     if not tells(weight) or m.shape != weight.shape[:1] or n.shape != m.shape:
         return None
-    times = 2.0**pre_shift * (1.0 if beside is None else _slope(m, n, *beside))
+    times = unit * (1.0 if beside is None else _slope(m, n, *beside))
     for arithmetic in ARITHMETICS if times else ():
         try:
             told, shifts = _told(weight, scales, arithmetic, times)

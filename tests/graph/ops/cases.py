@@ -104,6 +104,11 @@ INTEGER = [
         ints(1, zero=100),
     ),
     Case(ops.IntLinear(lo=-3000, hi=3000), [ints(3, 5), weights(2, 5), *epilogue(2)], ints(1, fmt="int16", zero=-5)),
+    Case(
+        ops.IntLinearPerToken(lo=-3000, hi=3000, largest=255, pre_shift=3),
+        [ints(3, 5), weights(2, 5), *epilogue(2)],
+        ints(1, fmt="int16", zero=-5),
+    ),
     Case(ops.IntLinearNorm(hi=127), [ints(3, 5), weights(4, 5)], ints(1, zero=0)),
     Case(
         ops.IntChannelStack(kernels=(2, 1), shifts=(3, 0), pools=(1, 2), hi=127),

@@ -13,6 +13,7 @@ from subbyte.graph.ops.conv import Conv, IntConv
 from subbyte.graph.ops.identity import Identity
 from subbyte.graph.ops.linear import IntLinear, Linear
 from subbyte.graph.ops.linear_norm import IntLinearArgmax, IntLinearNorm
+from subbyte.graph.ops.linear_per_token import IntLinearPerToken
 from subbyte.graph.ops.log_softmax import IntLogSoftmax, LogSoftmax
 from subbyte.graph.ops.lut import IntLut
 from subbyte.graph.ops.max_pool import MaxPool
@@ -46,6 +47,7 @@ __all__ = [
     "IntLinear",
     "IntLinearArgmax",
     "IntLinearNorm",
+    "IntLinearPerToken",
     "IntLogSoftmax",
     "IntLut",
     "IntMean",

@@ -44,7 +44,7 @@ class Linear(Op):
         weight = array(self, operands, 1, "float32", (None, None))
         if len(operands) == 3:
             array(self, operands, 2, "float32", (weight.shape[0],))
-        return _shape(self, x, weight.shape)
+        return linear_shape(self, x, weight.shape)
 
     def torch(self, *inputs: Tensor) -> Tensor:
         """Through ``torch.nn.functional.linear``."""
@@ -55,7 +55,7 @@ class Linear(Op):
 
     def macs(self, operands: Sequence[TensorType | Constant], out: Shape) -> int:
         """Results times K."""
-        return _macs(operands[1].shape, out)
+        return linear_macs(operands[1].shape, out)
 
 
 @final
@@ -85,7 +85,7 @@ class IntLinear(Op):
         x = ints(self, operands, 0, coded=True).shape
         weight = codes(self, operands, 1, 2).shape
         infer_epilogue(self, operands, weight[0])
-        return _shape(self, x, weight)
+        return linear_shape(self, x, weight)
 
     def check(self, operands: Sequence[TensorType | Constant], out: TensorType) -> None:
         """lo, hi within the result's format, and the proof of accumulator and sum."""
@@ -108,15 +108,17 @@ class IntLinear(Op):
 
     def macs(self, operands: Sequence[TensorType | Constant], out: Shape) -> int:
         """Results times K."""
-        return _macs(operands[1].shape, out)
+        return linear_macs(operands[1].shape, out)
 
 
-def _shape(op: Op, x: Shape, weight: tuple[int, ...]) -> Shape:
+def linear_shape(op: Op, x: Shape, weight: tuple[int, ...]) -> Shape:
+    """Shape of x[N, ..., K] times weight[O, K]; GraphError where they do not fit."""
     if len(x) < 2 or x[-1] != weight[1]:
         seen = f"an activation {list(x)} meets weights {list(weight)}"
         raise fault(op, seen, "the last axis has as many entries as a weight row", "transpose or flatten before")
     return sized(op, (*x[:-1], weight[0]))
 
 
-def _macs(weight: Sequence[int | None], out: Shape) -> int:
+def linear_macs(weight: Sequence[int | None], out: Shape) -> int:
+    """Multiply-accumulates of a sample: results times K."""
     return math.prod(d for d in (weight[1], *out[1:]) if d is not None)

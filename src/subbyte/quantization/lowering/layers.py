@@ -14,13 +14,14 @@ from subbyte.arithmetic.fast_requant import nudge
 from subbyte.formats.two_of_four import spread_tensor
 from subbyte.graph.ir import IntType, Node
 from subbyte.graph.ops.affine import Affine
-from subbyte.graph.ops.centred import interval
 from subbyte.graph.ops.conv import Conv, IntConv
 from subbyte.graph.ops.linear import IntLinear, Linear
+from subbyte.graph.ops.linear_per_token import IntLinearPerToken
 from subbyte.graph.ops.op import Op
 from subbyte.graph.ops.reshape import Reshape
 from subbyte.graph.ops.transpose import Transpose
 from subbyte.quantization.lowering.context import Lowering, Rule, shaped
+from subbyte.quantization.multiplied import Multiplied, ends
 from subbyte.quantization.parts import Scaling, bent
 
 Pairs: TypeAlias = list[tuple[int, int]]
@@ -28,21 +29,21 @@ Pairs: TypeAlias = list[tuple[int, int]]
 
 
 def _constants(
-    low: Lowering, node: Node, op: Scaling, x_type: IntType, clamp: tuple[int, int]
+    low: Lowering, node: Node, op: Scaling, x: Multiplied, clamp: tuple[int, int]
 ) -> tuple[int, tuple[str, ...]]:
     """The shift of the sums; names of weight, bias, m, n and, for leaky results, m_neg, n_neg."""
     layer, out = low.layers[node.name], low.scheme.stored(node.output)
-    pre_shift = layer.pre_shift(x_type)
+    pre_shift = layer.pre_shift(x)
     each = np.broadcast_to(layer.weight.scale.astype(np.float64), layer.bias.shape)
-    scales = x_type.scale * each * 2.0**pre_shift
+    scales = x.scale * each * 2.0**pre_shift
     bias = np.rint(layer.bias / scales).astype(np.int32)
     kept = low.scheme.trim(node)
     weight = spread_tensor(layer.weight) if kept is not None and kept[0].pairing == "stc" else layer.weight
     names = [low.constant(node, "weight", weight), low.constant(node, "bias", bias)]
     leaky = op.rectify is not None and bent(op.rectify)
-    x_most = max(map(abs, interval(x_type)))
+    x_most = max(map(abs, ends(x)))
     reach = worst_case(layer.weight.integers(), -x_most, x_most, bias).clip(max=LIMIT)
-    bytes_only = all(t.storage == "uint8" and not t.format.coded for t in (x_type, out))
+    bytes_only = all(isinstance(t, IntType) and t.storage == "uint8" and not t.format.coded for t in (x, out))
     fast = bytes_only and layer.weight.format.fits_int8 and pre_shift == 0
     in_float32 = fast and low.scheme.arithmetic == "m31"
     above = [low.ratio(s, out.scale, node) for s in scales]
@@ -78,10 +79,14 @@ def lower_conv(low: Lowering, node: Node, op: Conv) -> None:
 
 def lower_linear(low: Lowering, node: Node, op: Linear) -> None:
     """Linear layer over the last axis."""
-    x, x_type = low.operand(node, node.inputs[0])
+    x, _ = low.operand(node, node.inputs[0])
     lo, hi = low.bounds(op.rectify, low.scheme.stored(node.output))
-    shift, constants = _constants(low, node, op, x_type, (lo, hi))
-    low.finish(node, IntLinear(lo=lo, hi=hi, pre_shift=shift), (x, *constants))
+    shift, constants = _constants(low, node, op, low.scheme.multiplied(node), (lo, hi))
+    largest = low.scheme.largest_row_code(node)
+    integer: Op = IntLinear(lo=lo, hi=hi, pre_shift=shift)
+    if largest is not None:
+        integer = IntLinearPerToken(lo=lo, hi=hi, largest=largest, pre_shift=shift)
+    low.finish(node, integer, (x, *constants))
 
 
 def lower_affine(low: Lowering, node: Node, op: Affine) -> None:
