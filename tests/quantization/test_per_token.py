@@ -135,6 +135,19 @@ def test_operands_in_bytes():
     check_agreement(q.graph, q.encode(samples()))
 
 
+def test_a_result_that_is_multiplied_as_codes_of_a_table():
+    """Such a layer makes none: its result has 16 bits and is re-coded where it is read."""
+    rules = (
+        sb.Rule(activation_granularity="per_token"),
+        sb.Rule(path="last", activations="fp8_e4m3fn", activation_granularity="per_tensor"),
+    )
+    recipe = sb.Recipe(name="table", rules=rules, input="int16", last_input="fp8_e4m3fn")
+    q = sb.quantize(tokens(), samples(), recipe=recipe)
+    assert set(layers(q.graph)) == {"first", "middle"}
+    assert q.graph.types["middle"].format.name == "int16"
+    check_agreement(q.graph, q.encode(samples()))
+
+
 def test_floats_are_coded_like_integers():
     """What calibration sees of an operand is what the operator makes of it."""
     kind = IntType(shape=(None, 3, 10), format=get_format("int16"), scale=0.01, zero_point=0)
@@ -176,6 +189,7 @@ def test_names_and_files_of_recipes(tmp_path):
         {"activations": "int16"},
         {"activations": "sparq4_5opt"},
         {"activations": "nf4"},
+        {"activations": "fp8_e4m3fn"},
         {"activations": "binary"},
         {"weights": "fp8_e4m3fn"},
         {"weights": "fp6_e3m2"},
