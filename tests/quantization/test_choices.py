@@ -17,7 +17,7 @@ from subbyte.graph.ops.softmax import Softmax
 from subbyte.graph.ops.unary import Unary
 from subbyte.quantization.clusters import cluster_of, find_clusters
 from subbyte.quantization.recipe import Recipe, Rule, named_recipe
-from subbyte.quantization.resolve import resolve
+from subbyte.quantization.resolve import is_coarse, resolve
 from subbyte.quantization.slots import find_slots
 from tests.quantization.nets import Net
 
@@ -72,6 +72,13 @@ def test_codes_lie_between_layers_and_sixteen_bits_elsewhere():
     assert formats["mean"] == "int16"  # made by what makes no codes
     slots, owner = slots_of(graph, recipe)
     assert set(slots.operands) == {(owner[value].root, "fp8_e4m3fn") for value in ("ar", "mean")}
+
+
+def test_operands_stored_as_codes_are_coarse():
+    graph = residual_net()
+    names = ("w8a8", "wfp8_e4m3fn_a16", "w8_afp8_e4m3fn", "w8a7", "w8a6")
+    coarse = {name: any(map(is_coarse, resolve(named_recipe(name), graph).values())) for name in names}
+    assert [name for name in names if coarse[name]] == ["w8_afp8_e4m3fn", "w8a6"]
 
 
 def test_a_rule_may_store_less_than_eight_bits():

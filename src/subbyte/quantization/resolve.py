@@ -62,9 +62,13 @@ def is_low(format_: Format) -> bool:
 
 
 def is_coarse(choice: LayerChoice) -> bool:
-    """Whether weights or operand of a layer have few levels, or a trim leaves few."""
+    """Whether weights or operand of a layer have few levels, or a trim leaves few.
+
+    Operands stored as codes count as such: their values lie far apart but near 0.
+    """
     few_in_rows = choice.largest_row_code is not None and choice.largest_row_code < 127
-    return is_low(choice.weights) or is_low(choice.operand) or choice.trim is not None or few_in_rows
+    operand = is_low(choice.operand) or choice.operand.coded
+    return is_low(choice.weights) or operand or choice.trim is not None or few_in_rows
 
 
 def is_wide(format_: Format) -> bool:
