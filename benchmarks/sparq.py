@@ -22,7 +22,8 @@ import numpy as np
 import subbyte as sb
 from benchmarks.machine import facts
 from benchmarks.nets import NETS, Fold, Net
-from benchmarks.ptq import folded, quantized, score, session
+from benchmarks.ptq import folded, quantized, score, scored, session
+from benchmarks.repeated import Repeated
 from benchmarks.sparq_page import FOUR, page
 from subbyte.comparison import compare, sqnr
 from subbyte.formats.trims import WINDOWS, Trim, get_trim, is_trim, trimmed, trims
@@ -171,6 +172,7 @@ def measure(net: Net, args: argparse.Namespace) -> None:
     """All rows of one network, each stored as soon as it is there."""
     model, answer, folds = sb.load_model(net.path), session(net.path), net.brief()[: args.folds]
     exact = [answer(f.x) for f in folds]
+    trials = [Repeated(model, fold) for fold in folds]
     keep = not args.no_write
     known = stored_results().get(net.name, {}) if keep else {}
     known["float32"] = score(exact, exact, [f.y for f in folds])
@@ -179,7 +181,7 @@ def measure(net: Net, args: argparse.Namespace) -> None:
         for name, recipe, methods in rows_of(bits, args.stacks, args.kinds):
             if name in rows and not args.again:
                 continue
-            rows[name] = folded(partial(quantized, model, recipe, methods), folds, exact)
+            rows[name] = scored([t.made(recipe, methods) for t in trials], folds, exact)
             print(net.name, name, json.dumps(rows[name]), flush=True)
             if keep:
                 write({**stored_results(), net.name: known})
