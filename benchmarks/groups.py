@@ -43,7 +43,7 @@ FORMATS = {
 HELD = ("_g32", "_mx", "_dg64")
 """Suffixes whose weights are held against the same groups with real scales."""
 
-SMALL = ("mnist_mlp", "dscnn_kws", "honk_res8", "resnet8", "vww")
+SMALL = ("mnist_mlp", "dscnn_kws", "honk_res8", "resnet8", "resnet20", "vww")
 ENDS = {"mnist_mlp": "_first_last_same"}
 """Nearly all of the MLP's weights are in its first layer; elsewhere the first and the last keep 8 bits."""
 

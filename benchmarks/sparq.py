@@ -31,7 +31,7 @@ from subbyte.formats.two_of_four import prune
 from subbyte.graph.ir import IntType
 from subbyte.graph.torch_executor import run_float
 
-SMALL = ("mnist_mlp", "resnet8", "honk_res8", "vww", "dscnn_kws")
+SMALL = ("mnist_mlp", "resnet8", "honk_res8", "vww", "dscnn_kws", "resnet20")
 STACKS: dict[str, tuple[str, ...] | None] = {
     "none": (),
     "bn": ("batch_norm_reestimation",),

@@ -29,7 +29,7 @@ from subbyte.bench.latency import random_codes
 from subbyte.runtime.engine import Engine
 from subbyte.runtime.reference import run_reference
 
-SMALL = ("mnist_mlp", "dscnn_kws", "honk_res8", "resnet8", "vww")
+SMALL = ("mnist_mlp", "dscnn_kws", "honk_res8", "resnet8", "resnet20", "vww")
 _FLOATS = ("wfp8_e4m3fn_a8", "wfp8_e4m3fn_a16", "w8_afp8_e4m3fn", "wfp8_e4m3fn_afp8_e4m3fn")
 ACCURATE = ("w8a16", "w4a16_first_last_8", "w2a16_first_last_8", *_FLOATS)
 BESIDE = ("w8a8", "w4a8_first_last_8", "w2a8_first_last_8")

@@ -74,11 +74,11 @@ def test_codes_lie_between_layers_and_sixteen_bits_elsewhere():
     assert set(slots.operands) == {(owner[value].root, "fp8_e4m3fn") for value in ("ar", "mean")}
 
 
-def test_operands_stored_as_codes_are_coarse():
+def test_operands_stored_as_codes_or_scaled_by_row_are_coarse():
     graph = residual_net()
-    names = ("w8a8", "wfp8_e4m3fn_a16", "w8_afp8_e4m3fn", "w8a7", "w8a6")
+    names = ("w8a8", "wfp8_e4m3fn_a16", "w8_afp8_e4m3fn", "w8a8_per_token", "w8a7", "w8a6")
     coarse = {name: any(map(is_coarse, resolve(named_recipe(name), graph).values())) for name in names}
-    assert [name for name in names if coarse[name]] == ["w8_afp8_e4m3fn", "w8a6"]
+    assert [name for name in names if coarse[name]] == ["w8_afp8_e4m3fn", "w8a8_per_token", "w8a6"]
 
 
 def test_a_rule_may_store_less_than_eight_bits():

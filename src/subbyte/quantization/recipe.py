@@ -112,7 +112,8 @@ class Recipe:
         first_last_weights: weight format of the first and last layers; None takes the rules'.
         methods: how the network is prepared and its weights and biases are found, names of ``ALL_METHODS``, each kind
             in the order given; None takes ``bias_correction`` where all layers have 128 levels or more, no trim and
-            no operands stored as codes, else everything of ``METHODS``. Methods that learn come last.
+            no operands stored as codes or with a scale per token, else everything of ``METHODS``. Methods that learn
+            come last.
         learning: their settings.
 
     Raises:

@@ -64,11 +64,11 @@ def is_low(format_: Format) -> bool:
 def is_coarse(choice: LayerChoice) -> bool:
     """Whether weights or operand of a layer have few levels, or a trim leaves few.
 
-    Operands stored as codes count as such: their values lie far apart but near 0.
+    Operands stored as codes count as such: their values lie far apart but near 0. So do rows with scales of their own:
+    beside them, corrected means alone left a keyword network 6 dB where all methods leave 23.
     """
-    few_in_rows = choice.largest_row_code is not None and choice.largest_row_code < 127
-    operand = is_low(choice.operand) or choice.operand.coded
-    return is_low(choice.weights) or operand or choice.trim is not None or few_in_rows
+    operand = is_low(choice.operand) or choice.operand.coded or choice.largest_row_code is not None
+    return is_low(choice.weights) or operand or choice.trim is not None
 
 
 def is_wide(format_: Format) -> bool:
