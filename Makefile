@@ -55,7 +55,7 @@ bench-ptq: $(PACKAGE)  ## accuracy of every recipe and method on the real networ
 bench-formats: $(PACKAGE)  ## every weight format and operand format on six real networks; writes docs/results/formats.md
 	$(BIN)/python -m benchmarks.formats
 
-bench-groups: $(PACKAGE)  ## weights in groups beside one scale per channel on five networks; writes docs/results/groups.md
+bench-groups: $(PACKAGE)  ## weights in groups beside one scale per channel on six networks; writes docs/results/groups.md
 	$(BIN)/python -m benchmarks.groups
 
 bench-wide: $(PACKAGE)  ## 16-bit activations and weights beyond int8: accuracy and time; writes docs/results/wide.md

@@ -10,6 +10,7 @@ All methods get the same unlabelled samples. Integer models run on the native en
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import tempfile
 import time
@@ -77,7 +78,7 @@ NOTES = {
     ),
 }
 """What the figures of a network do not say by themselves."""
-PEERS = ("ort_min_max", "ort_percentile")
+PEERS = ("ort_min_max", "ort_percentile", "nncf")
 HERE = Path(__file__).resolve().parent
 STORED = HERE / "results" / "ptq.json"
 PAGE = HERE.parent / "docs" / "results" / "ptq.md"
@@ -181,11 +182,28 @@ def scored(made: list[Made], folds: list[Fold], exact: list[Floats]) -> dict[str
 
 
 def _peer(net: Net, method: str, fold: Fold) -> Made:
+    if method == "nncf":
+        return _nncf(net, fold)
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
         run = peer(net.path, method, fold.calibration, folder)
         seconds = time.perf_counter() - begin
         return run(fold.x), Path(folder, f"{method}.onnx").stat().st_size, seconds
+
+
+def _nncf(net: Net, fold: Fold) -> Made:
+    """NNCF's static int8 for OpenVINO, all samples, one thread and one sample at a time."""
+    import openvino as ov
+
+    from benchmarks.cpu.quantized_peers import openvino_int8
+
+    begin = time.perf_counter()
+    path = openvino_int8(net.path, fold.calibration)
+    seconds = time.perf_counter() - begin
+    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    run = ov.Core().compile_model(str(path), "CPU", settings)
+    outputs = [np.array(run([fold.x[i : i + 1]])[0]) for i in range(len(fold.x))]
+    return np.concatenate(outputs), sum(path.with_suffix(s).stat().st_size for s in (".xml", ".bin")), seconds
 
 
 def quantized(model: sb.Graph, recipe: str, methods: tuple[str, ...] | None, fold: Fold) -> Made:
@@ -210,7 +228,8 @@ def table(results: dict[str, Any]) -> str:
         "alone, nearest rounding. Stacks that begin with the default methods do so without the descent.",
         "Drop = float32 minus quantized top-1 in points, with its 95 % paired interval; agreement: the same top-1;",
         "seconds: one run, on a machine that others used meanwhile.",
-        "`ort_*` is ONNX Runtime's static int8 on the same samples. Low figures are shown too.",
+        "`ort_*` is ONNX Runtime's static int8 on the same samples, `nncf` NNCF's with its defaults, run by OpenVINO",
+        "(`.venv-peers/bin/python -m benchmarks.ptq --recipes --peers nncf`). Low figures are shown too.",
         "",
     ]
     for net, rows in results["nets"].items():
@@ -259,7 +278,8 @@ def main() -> None:
     parser.add_argument("--nets", nargs="*", default=list(NETS), choices=list(NETS))
     parser.add_argument("--recipes", nargs="*", default=list(RECIPES))
     parser.add_argument("--stacks", nargs="*", default=list(STACKS), choices=list(STACKS))
-    parser.add_argument("--peers", nargs="*", default=list(PEERS))
+    there = [p for p in PEERS if p != "nncf" or importlib.util.find_spec("nncf")]  # it lives in .venv-peers
+    parser.add_argument("--peers", nargs="*", default=there, choices=PEERS)
     parser.add_argument("--no-write", action="store_true")
     args = parser.parse_args()
     for name in args.nets:  # written after each network: a long run that stops keeps what it has
